@@ -1,9 +1,10 @@
-// Package docs holds the pages that the console shows as its help, so that they can be read while all else is down.
+// Package docs holds the pages that the console shows as its help, so that they can be read even if everything else
+// is down.
 package docs
 
 import "embed"
 
-// Pages are the pages as they are written, in Markdown.
+// Pages holds the pages as they are written, in Markdown.
 //
 //go:embed *.md
 var Pages embed.FS

@@ -16,8 +16,8 @@ import (
 	"bobosync/shared/await"
 )
 
-// TestCommandsWorkAlike: every command that looks works against the all-in-one program and against separate services, for
-// people and for scripts.
+// TestCommandsWorkAlike checks that every command that only reads works with the all-in-one program and with separate
+// services, for people and for scripts.
 func TestCommandsWorkAlike(t *testing.T) {
 	for name, allInOne := range map[string]bool{"services": false, "all in one": true} {
 		t.Run(name, func(t *testing.T) {
@@ -30,7 +30,7 @@ func TestCommandsWorkAlike(t *testing.T) {
 			defer receiver.Close()
 
 			s := start(t, harness.Config{Publishers: 1, Plan: plan(11, 3), AllInOne: allInOne, Settings: map[string]string{
-				"MAPPING_MAX_REMOVAL_PERCENT": "50", // some users are taken out of AtHoc at the start
+				"MAPPING_MAX_REMOVAL_PERCENT": "50", // some users are removed from AtHoc at the start
 				"NOTIFY_WEBHOOK_URL":          receiver.URL, "NOTIFY_WEBHOOK_SECRET": "whsec_" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))),
 			}})
 			require.NoError(t, s.DropAll(t.Context(), plan(11, 3).Files))
@@ -55,15 +55,15 @@ func TestCommandsWorkAlike(t *testing.T) {
 			}
 
 			require.NotEmpty(t, <-told, "a notice is signed")
-			await.True(t, func() bool { // an answer that is late is missed
-				out, _ := s.Operate(t.Context(), "status") // its exit status tells that the simulator is called without TLS
+			await.True(t, func() bool { // an answer that is late is not waited for
+				out, _ := s.Operate(t.Context(), "status") // the exit status is not 0, because the simulator is called without TLS
 				return strings.Contains(out, "duty data is fresh") && status(t, s, nil).ok()
 			}, idleWithin)
 		})
 	}
 }
 
-// ask runs a command for a script, which must answer.
+// ask runs a command as a script does; the command must answer.
 func ask[T any](t *testing.T, s *harness.Stack, args ...string) T {
 	t.Helper()
 	answer, err := asked[T](t, s, args...)
@@ -71,7 +71,7 @@ func ask[T any](t *testing.T, s *harness.Stack, args ...string) T {
 	return answer
 }
 
-// asked runs a command for a script.
+// asked runs a command as a script does.
 func asked[T any](t *testing.T, s *harness.Stack, args ...string) (answer T, err error) {
 	t.Helper()
 

@@ -2,8 +2,9 @@
 
 package e2e_test
 
-// Full disks: whatever was being written when the room ended, all goes on by itself once there is room again (with a broker of its own, once
-// somebody has restarted it), and status does not say OK before AtHoc has all that came meanwhile.
+// Full disks: whatever was being written when the disk became full, everything goes on by itself once there is room
+// again (with a broker of its own: once somebody has restarted it), and status does not say OK before AtHoc has
+// everything that arrived meanwhile.
 
 import (
 	"context"
@@ -25,34 +26,39 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// diskRounds is how often the disk is full: make soak-disk takes more.
+// diskRounds is how often the disk becomes full; make soak-disk sets a higher number.
 var diskRounds = flag.Int("disk-rounds", 1, "rounds of TestAFullDiskHeals")
 
 const (
-	// healedWithin is how long files may wait from when there is room again, and a broker of its own was restarted.
+	// healedWithin is how long files may still wait once there is room again and a broker of its own has been
+	// restarted.
 	healedWithin = 30 * time.Second
-	// toldWithin is how long files may wait on a full disk until status names it.
+	// toldWithin is how long files may wait on a full disk before status names it.
 	toldWithin = time.Minute
-	// heldFor is how long a disk is full at least, up to twice of it.
+	// heldFor is the least time for which a disk is full; it may be up to twice as long.
 	heldFor = 8 * time.Second
-	// diskMebibytes is more than what status calls nearly full, so that it has nothing to say of a disk with room. No memory is used for it.
+	// diskMebibytes is the size of the disk, in MiB: large enough that status does not call it nearly full while
+	// there is room. It uses no memory.
 	diskMebibytes = 4 << 10
-	// diskStaff is how many workers there are: the updates of all of them take several times the room that their entries take.
+	// diskStaff is the number of workers: the updates of all of them take several times the room that their entries
+	// take.
 	diskStaff = 1000
-	// mayBeFresh is how long a file may wait without a word: it waits for that long when all is well and the machine is busy.
+	// mayBeFresh is how long a file may wait without status mentioning it: on a busy machine a file waits for so long
+	// even if all is well.
 	mayBeFresh = 10 * time.Second
-	// startsWith is about how many bytes a broker needs to start.
+	// startsWith is about the number of bytes that a broker needs to start.
 	startsWith = 300 << 10
 	plenty     = 1 << 20
 )
 
-// looked is what status said at a moment between two.
+// looked is what status said at some moment between asked and told.
 type looked struct {
 	asked, told time.Time
 	judged
 }
 
-// wrongOKs returns what status should not have said from a moment on: OK, while a file that had come some time before was still waiting.
+// wrongOKs returns what status should not have said since a moment: OK, although a file that had arrived some time
+// before was still waiting.
 func wrongOKs(all []looked, from time.Time, files []audit.File, gone map[int]time.Time) (wrong []string) {
 	for _, l := range all {
 		if l.asked.Before(from) || !l.ok() {
@@ -101,7 +107,7 @@ type watcher struct {
 	errs []error
 }
 
-// watch begins to ask, and goes on until the test ends.
+// watch starts asking, and goes on until the test ends.
 func watch(t *testing.T, s *harness.Stack) *watcher {
 	w := &watcher{}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -137,7 +143,7 @@ func watch(t *testing.T, s *harness.Stack) *watcher {
 	return w
 }
 
-// since returns what was said to those who asked after a moment.
+// since returns the answers to everything asked since a moment.
 func (w *watcher) since(at time.Time) []looked {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -147,17 +153,17 @@ func (w *watcher) since(at time.Time) []looked {
 	return slices.Clone(w.all[from:])
 }
 
-// fullDisk is a stack whose broker's store lies on a file system that can be made full.
+// fullDisk is a stack whose broker has its store on a file system that can be filled.
 type fullDisk struct {
 	*roster
 	dir     string
 	inside  bool
 	watcher *watcher
-	// takes is how many bytes a file with a booking of each worker takes there.
+	// takes is how many bytes of it a file with a booking of each worker needs.
 	takes uint64
 }
 
-// TestAFullDiskHeals: while files arrive there is no room left on the disk of the broker, for bytes or for files.
+// TestAFullDiskHeals leaves no room on the broker's disk, for bytes or for files, while files arrive.
 func TestAFullDiskHeals(t *testing.T) {
 	long(t)
 	t.Parallel()
@@ -198,11 +204,12 @@ func newFullDisk(t *testing.T, inside bool) *fullDisk {
 // diskKind is a way in which a disk gets full.
 type diskKind struct {
 	name string
-	// leave draws how many bytes are left, and how many files can be made.
+	// leave draws how many bytes remain free, and how many files can still be created.
 	leave func(d *fullDisk) (bytes, files uint64)
-	// stopped means that the program of the store is down then, and starts on the full disk.
+	// stopped means that the program with the store is down at that moment, and starts on the full disk.
 	stopped bool
-	// inside is for the broker inside alone: one of its own ends when it cannot start, and what starts it again is not of this project.
+	// inside is for the broker inside the all-in-one program only: a separate broker ends if it cannot start, and
+	// whatever restarts it is not part of this project.
 	inside bool
 	// all books everybody at once, which is written as an atomic batch.
 	all bool
@@ -220,12 +227,12 @@ var diskKinds = []diskKind{
 
 func (d *fullDisk) draw(from, to uint64) uint64 { return from + d.rng.Uint64N(to-from+1) }
 
-// program is the one whose store it is.
+// program returns the process that has the store.
 func (d *fullDisk) program() *harness.Process {
 	return d.s.Process(map[bool]string{true: harness.AllInOne, false: harness.Broker}[d.inside])
 }
 
-// round fills the disk while files arrive, makes room, and judges.
+// round fills the disk while files arrive, makes room again, and judges.
 func (d *fullDisk) round(t *testing.T, kind diskKind) {
 	d.t = t
 	assert.Eventually(t, func() bool { return d.saysOK(time.Now().Add(-3 * time.Second)) }, namedWithin, pollInterval, "status says no OK before the round")
@@ -251,7 +258,7 @@ func (d *fullDisk) round(t *testing.T, kind diskKind) {
 	require.NoError(t, harness.Leave(d.dir, diskMebibytes<<20, plenty))
 
 	if !d.inside {
-		require.NoError(t, d.program().Kill()) // as it was told, or the broker has ended
+		require.NoError(t, d.program().Kill()) // as status demands, unless the broker has ended
 		require.NoError(t, d.program().Start())
 	}
 
@@ -272,8 +279,8 @@ func (d *fullDisk) round(t *testing.T, kind diskKind) {
 	t.Logf("%d bytes and %d files were left; full for %s, named %q", bytes, files, free.Sub(full).Round(time.Second), named)
 }
 
-// arrive lets files arrive until the disk has been full for a while, a file is stuck and, with a broker of its own, that was named. A
-// disk that takes no more files may let all through.
+// arrive lets files arrive until the disk has been full for a while, a file is stuck, and status has named the disk.
+// A disk that only takes no more files may let everything through.
 func (d *fullDisk) arrive(t *testing.T, kind diskKind, full time.Time) (named string) {
 	until := full.Add(heldFor + time.Duration(d.rng.Int64N(int64(heldFor))))
 
@@ -303,7 +310,7 @@ func (d *fullDisk) arrive(t *testing.T, kind diskKind, full time.Time) (named st
 	}
 }
 
-// named returns what status has said of the disk since it was full, if it says what to do.
+// named returns what status has said about the disk since it became full, if it says what to do.
 func (d *fullDisk) named(full time.Time) string {
 	for _, l := range d.watcher.since(full) {
 		for _, f := range l.Findings {
@@ -316,7 +323,7 @@ func (d *fullDisk) named(full time.Time) string {
 	return ""
 }
 
-// judge looks at what status said until all files had gone, and when that was.
+// judge checks what status said until all files had gone, and how long that took.
 func (d *fullDisk) judge(t *testing.T, first int, full, free time.Time) {
 	files, departures, err := d.s.In.Record()
 	require.NoError(t, err)
@@ -340,13 +347,13 @@ func (d *fullDisk) judge(t *testing.T, first int, full, free time.Time) {
 	t.Logf("%d files, done after %s", len(files)-first, last.Sub(free).Round(100*time.Millisecond))
 }
 
-// waiting returns how many files have been dropped, and how many of them lie there still.
+// waiting returns how many files have been dropped, and how many of them are still there.
 func (d *fullDisk) waiting() (dropped, wait int) {
 	files, departures, _ := d.s.In.Record()
 	return len(files), len(files) - len(departures)
 }
 
-// oldest returns when the file came that has waited longest.
+// oldest returns when the file arrived that has been waiting longest.
 func (d *fullDisk) oldest() (came time.Time, waits bool) {
 	files, departures, _ := d.s.In.Record()
 	left := map[int]bool{}
@@ -363,13 +370,13 @@ func (d *fullDisk) oldest() (came time.Time, waits bool) {
 	return came, false
 }
 
-// last is what status said last.
+// last returns what status said last.
 func (d *fullDisk) last() judged {
 	all := d.watcher.since(time.Time{})
 	return all[len(all)-1].judged
 }
 
-// saysOK reports whether status has said OK, and nothing else, to all who asked since a moment.
+// saysOK reports whether status has said OK, and nothing else, since a moment.
 func (d *fullDisk) saysOK(since time.Time) bool {
 	all := d.watcher.since(since)
 	return len(all) > 0 && !slices.ContainsFunc(all, func(l looked) bool { return !l.ok() })

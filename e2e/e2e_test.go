@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package e2e_test runs the real programs as separate processes against a real broker and the AtHoc simulator, and lets
-// the auditor judge. All of it is left out with -short.
+// Package e2e_test runs the real programs as separate processes against a real broker and the AtHoc simulator, and
+// lets the auditor judge. All of it is skipped with -short.
 package e2e_test
 
 import (
@@ -27,7 +27,7 @@ import (
 	"bobosync/e2e/workload"
 )
 
-// bin has the programs.
+// bin is the directory of the programs.
 var bin string
 
 const (
@@ -35,10 +35,10 @@ const (
 	idleWithin  = 90 * time.Second
 )
 
-// longTests is set by make test-long, which runs what takes minutes and nothing else.
+// longTests is set by make test-long, which runs the tests that take minutes, and no others.
 var longTests = os.Getenv("BOBOSYNC_LONG") != ""
 
-// sideBySide is how many tests run at once: they mostly wait.
+// sideBySide is how many tests run at the same time: they mostly wait.
 const sideBySide = "5"
 
 func TestMain(m *testing.M) {
@@ -71,7 +71,7 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// slow lets a test run beside others.
+// slow marks a test that may run in parallel with others.
 func slow(t *testing.T) {
 	if testing.Short() || longTests {
 		t.Skip("it runs the real programs, but not for minutes")
@@ -80,7 +80,7 @@ func slow(t *testing.T) {
 	t.Parallel()
 }
 
-// long is for a test that takes minutes, or measures and has to be alone: make test-long runs it.
+// long marks a test that takes minutes, or that measures and must run alone: make test-long runs it.
 func long(t *testing.T) {
 	if testing.Short() || !longTests {
 		t.Skip("make test-long runs it")
@@ -98,7 +98,7 @@ func plan(seed uint64, files int) workload.Plan {
 	})
 }
 
-// workDir is like t.TempDir, but it stays if the test fails.
+// workDir is like t.TempDir, but the directory is kept if the test fails.
 func workDir(t *testing.T) string {
 	dir, err := os.MkdirTemp("", "bobosync-e2e-"+strings.ReplaceAll(t.Name(), "/", "-")+"-")
 	require.NoError(t, err)
@@ -134,7 +134,7 @@ func startIn(t *testing.T, dir string, cfg harness.Config) *harness.Stack {
 	return s
 }
 
-// finish waits until all is done and lets the auditor judge.
+// finish waits until everything is done and lets the auditor judge.
 func finish(t *testing.T, s *harness.Stack) {
 	t.Helper()
 
@@ -170,7 +170,7 @@ func TestAllInOne(t *testing.T) {
 	finish(t, s)
 }
 
-// TestKillEverything: kill -9 of all services and the broker in the middle of 100 files, twice.
+// TestKillEverything kills all services and the broker in the middle of 100 files, twice.
 func TestKillEverything(t *testing.T) {
 	slow(t)
 
@@ -194,7 +194,7 @@ func TestKillEverything(t *testing.T) {
 	}
 }
 
-// rebased lets the first of the files come at once.
+// rebased shifts the files' times so that the first file is dropped at once.
 func rebased(files []workload.File) []workload.File {
 	files = slices.Clone(files)
 	first := files[0].At
@@ -205,8 +205,8 @@ func rebased(files []workload.File) []workload.File {
 	return files
 }
 
-// TestLostStores: some files are processed, some are on their way, and some wait that hold older events of the same
-// workers; everything is killed, and what the services remember is deleted.
+// TestLostStores kills everything and deletes stores, when some files are processed, some are on their way, and some
+// wait that hold older events of the same workers.
 func TestLostStores(t *testing.T) {
 	slow(t)
 
@@ -238,10 +238,11 @@ func TestLostStores(t *testing.T) {
 	}
 }
 
-// The forms in which the workload writes payroll ids and coordinates.
+// private matches payroll ids and coordinates in the forms that the workload writes.
 var private = regexp.MustCompile(`PRL\d{9}|\d+\.\d{8}`)
 
-// TestPrivacy: what must stay in the files is found in no event, log, store or call, and no secret anywhere.
+// TestPrivacy checks that what must stay in the files is not found in any event, log, store or call, and that secrets
+// are not found anywhere.
 func TestPrivacy(t *testing.T) {
 	slow(t)
 	var mu sync.Mutex
@@ -259,7 +260,7 @@ func TestPrivacy(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(events), "bobo.entries.")
 
-	// The tokens that AtHoc gave out are secrets too. The token calls themselves carry secrets, and nothing else does.
+	// The tokens that AtHoc issued are secrets as well. Only the token calls may carry secrets.
 	mu.Lock()
 	tokens := regexp.MustCompile(`"access_token":\s*"([^"]+)"`).FindAllSubmatch(traffic, -1)
 	calls := slices.Clone(traffic)
@@ -300,7 +301,7 @@ func TestPrivacy(t *testing.T) {
 	for _, dir := range []string{"data", "jetstream", "logs"} {
 		require.NoError(t, filepath.WalkDir(s.Path(dir), func(path string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
-				return nil // a broker that runs makes and removes files
+				return nil // a running broker creates and removes files
 			}
 
 			if err != nil || d.IsDir() {
@@ -324,7 +325,7 @@ func TestPrivacy(t *testing.T) {
 	checkLogs(t, s, p)
 }
 
-// checkLogs: above DEBUG no log names a worker or a user.
+// checkLogs checks that no log names a worker or a user above level DEBUG.
 func checkLogs(t *testing.T, s *harness.Stack, p workload.Plan) {
 	paths, err := filepath.Glob(s.Path("logs", "*.log"))
 	require.NoError(t, err)
@@ -361,7 +362,7 @@ func checkLogs(t *testing.T, s *harness.Stack, p workload.Plan) {
 	require.NotZero(t, levels["DEBUG"])
 }
 
-// TestSoak makes a few of the runs of which `make soak` makes many.
+// TestSoak makes a few runs like those that `make soak` makes in large numbers.
 func TestSoak(t *testing.T) {
 	slow(t)
 

@@ -21,10 +21,11 @@ import (
 	"bobosync/shared/boborow"
 )
 
-// staleRounds is how often stale duty is cleared while workers book on: make soak-stale takes more.
+// staleRounds is how often stale duty is cleared while workers book on; make soak-stale sets a higher number.
 var staleRounds = flag.Int("stale-rounds", 2, "rounds of TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty")
 
-// roster is a stack with workers whose bookings a test makes one after the other, so that it knows the right end.
+// roster is a stack whose workers a test books on and off one file after the other, so that the test knows the right
+// end state.
 type roster struct {
 	t       *testing.T
 	s       *harness.Stack
@@ -40,7 +41,7 @@ func newRoster(t *testing.T, workers, publishers int, settings map[string]string
 	return newRosterIn(t, workDir(t), harness.Config{Publishers: publishers, Settings: settings}, workers)
 }
 
-// newRosterIn does the same with a stack of one's own choice in a directory.
+// newRosterIn is newRoster with the given configuration of the stack, in the given directory.
 func newRosterIn(t *testing.T, dir string, cfg harness.Config, workers int) *roster {
 	t.Helper()
 
@@ -60,7 +61,7 @@ func newRosterIn(t *testing.T, dir string, cfg harness.Config, workers int) *ros
 
 func login(employee string) string { return "worker" + employee + "@example.org" }
 
-// some draws that many workers.
+// some draws n workers.
 func (r *roster) some(n int) []string {
 	var out []string
 	for _, i := range r.rng.Perm(r.workers)[:n] {
@@ -70,7 +71,7 @@ func (r *roster) some(n int) []string {
 	return out
 }
 
-// book drops a file with a booking of each worker, later than all before.
+// book drops a file with a booking of each worker, later than all bookings before.
 func (r *roster) book(on bool, employees ...string) {
 	r.t.Helper()
 
@@ -89,7 +90,7 @@ func (r *roster) book(on bool, employees ...string) {
 	require.NoError(r.t, r.s.In.Drop(workload.File{Name: fmt.Sprintf("booking %d.csv", r.files), Content: []byte(text.String())}))
 }
 
-// edit sets the duty status of users by hand in AtHoc.
+// edit sets the duty status of users in AtHoc, as somebody would by hand.
 func (r *roster) edit(at time.Time, employees ...string) {
 	r.t.Helper()
 
@@ -109,8 +110,8 @@ func (r *roster) edit(at time.Time, employees ...string) {
 	require.NoError(r.t, r.s.Sim.Edit(r.t.Context(), sim.DefaultDutyAttribute, values))
 }
 
-// TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty: everybody's duty in AtHoc is stale, and while the janitor has it cleared some of
-// them book on. They are on duty at the end, and nobody else is.
+// TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty checks that workers who book on while the janitor has everybody's
+// stale duty cleared in AtHoc are on duty in the end, and that nobody else is.
 func TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty(t *testing.T) {
 	slow(t)
 
@@ -126,7 +127,7 @@ func TestWhoBooksOnWhileStaleDutyIsClearedIsOnDuty(t *testing.T) {
 
 		on = r.some(booking)
 		r.edit(time.Now().Add(-time.Duration(25+r.rng.IntN(500))*time.Hour), everybody...)
-		// The file is taken a quarter of a second after it was dropped: that falls somewhere into a cleaning.
+		// The file is read a moment after it was dropped, which falls somewhere into the clearing.
 		timer := time.NewTimer(time.Duration(r.rng.IntN(1500)) * time.Millisecond)
 		<-timer.C
 		r.book(true, on...)
@@ -147,7 +148,8 @@ func allOf(workers int) map[string]bool {
 	return out
 }
 
-// onDuty counts the workers who have a duty status, without the one by whom the harness sees that all is at work.
+// onDuty counts the workers who have a duty status, not counting the one with whom the harness checks that everything
+// works.
 func onDuty(t *testing.T, s *harness.Stack) int {
 	t.Helper()
 	users, err := s.Sim.Users(t.Context())
@@ -163,9 +165,10 @@ func onDuty(t *testing.T, s *harness.Stack) int {
 	return n
 }
 
-// TestStaleDutyIsClearedInFewCalls: 2,500 users, also those of whom no file ever spoke, in as many calls as BATCH_SIZE needs. Of
-// several publishers each can have one call more that is not full, and the first of all is small, to learn how fast AtHoc is. They wait for a full batch as long as a slow machine may take
-// to publish all.
+// TestStaleDutyIsClearedInFewCalls checks that clearing 2,500 users, including users whom no file has ever mentioned,
+// takes only as many calls as BATCH_SIZE requires. Of several publishers, each may make one more call that is not
+// full, and the very first call is small, to learn how fast AtHoc is. The publishers wait for a full batch for as
+// long as a slow machine may take to publish everything.
 func TestStaleDutyIsClearedInFewCalls(t *testing.T) {
 	long(t)
 
@@ -188,8 +191,8 @@ func TestStaleDutyIsClearedInFewCalls(t *testing.T) {
 	}
 }
 
-// TestReconcile: what was changed by hand in AtHoc is found and, if that is asked for, put right; what a newer event has changed
-// is not touched.
+// TestReconcile checks that what was changed by hand in AtHoc is found and, if asked for, corrected, and that what a
+// newer event has changed is not touched.
 func TestReconcile(t *testing.T) {
 	slow(t)
 	r := newRoster(t, 40, 3, nil)
@@ -201,7 +204,7 @@ func TestReconcile(t *testing.T) {
 	r.edit(time.Time{}, byHand[0])
 	r.edit(time.Now().Add(-2*time.Hour), byHand[1], byHand[2])
 	r.edit(time.Time{}, newer)
-	r.book(false, newer) // so that AtHoc is right about this one
+	r.book(false, newer) // so that AtHoc is right about this user
 	require.NoError(t, r.s.Idle(idleWithin))
 
 	report := func(args ...string) (users map[string]string, applied int) {
@@ -220,7 +223,7 @@ func TestReconcile(t *testing.T) {
 
 		return users, answer.Applied
 	}
-	require.Eventually(t, func() bool { // what was confirmed just now is not judged
+	require.Eventually(t, func() bool { // users confirmed only just now are not judged
 		found, applied := report()
 		require.Zero(t, applied)
 		return slices.Equal(slices.Sorted(maps.Keys(found)), slices.Sorted(slices.Values(byHand)))

@@ -14,8 +14,9 @@ import (
 	"bobosync/e2e/harness"
 )
 
-// TestRollingUpgrade: the services of commit 8e1707d give way to those of today one by one, while files come, in an order and in the reverse
-// one, so that each works with the others of before and of today.
+// TestRollingUpgrade replaces the services of commit 8e1707d with the current ones, one by one, while files arrive.
+// It does so in some order and in the reverse order, so that each service works with the old and the current versions
+// of the others.
 func TestRollingUpgrade(t *testing.T) {
 	long(t)
 
@@ -75,7 +76,7 @@ func TestRollingUpgrade(t *testing.T) {
 	}
 }
 
-// install has a directory lead to a program, and no more to that of the same name that was there.
+// install makes a directory link to a program, in place of the program of that name that it linked to before.
 func install(t *testing.T, program, dir string) {
 	t.Helper()
 

@@ -23,7 +23,7 @@ import (
 	"bobosync/shared/boborow"
 )
 
-// staff makes a plan of ordinary workers and no files.
+// staff returns a plan of ordinary workers, without files.
 func staff(n int) workload.Plan {
 	var p workload.Plan
 	for i := range n {
@@ -35,7 +35,7 @@ func staff(n int) workload.Plan {
 	return p
 }
 
-// bookings makes a file of random bookings that are so old, and notes in latest what it makes of each worker.
+// bookings returns a file of random bookings of the given age, and records in latest each worker's latest booking.
 func bookings(rng *rand.Rand, name string, rows, workers int, age span, latest map[string]booking) workload.File {
 	zone, err := time.LoadLocation(harness.BoboZone)
 	if err != nil {
@@ -49,7 +49,7 @@ func bookings(rng *rand.Rand, name string, rows, workers int, age span, latest m
 		b := booking{now.Add(-time.Duration(rng.Int64N(int64(age.most-age.least))) - age.least).Truncate(time.Second), rng.IntN(2) == 0}
 		fmt.Fprintln(&text, boborow.New(b.on, employee, b.at))
 
-		if !b.at.Before(latest[employee].at) { // at the same second the row that is read later wins
+		if !b.at.Before(latest[employee].at) { // at the same second, the row that is read later wins
 			latest[employee] = b
 		}
 	}
@@ -57,7 +57,7 @@ func bookings(rng *rand.Rand, name string, rows, workers int, age span, latest m
 	return workload.File{Name: name, Content: []byte(text.String())}
 }
 
-// span is how old things are.
+// span is a range of ages.
 type span struct{ least, most time.Duration }
 
 var today = span{0, 10 * time.Hour}
@@ -93,8 +93,8 @@ func requireStatuses(t *testing.T, s *harness.Stack, latest map[string]booking) 
 	require.Zero(t, wrong, "of %d workers", len(latest))
 }
 
-// updatesWaiting counts the messages in the table of updates that no publisher has settled, and returns the table; read
-// says that the resolver has read all entries.
+// updatesWaiting counts the messages in the table of updates that no publisher has settled, and returns the state of
+// the table. read reports whether the resolver has read all entries.
 func updatesWaiting(t *testing.T, s *harness.Stack) (waiting uint64, table jetstream.StreamState, read bool) {
 	t.Helper()
 
@@ -123,8 +123,9 @@ func updatesWaiting(t *testing.T, s *harness.Stack) (waiting uint64, table jetst
 	return waiting, updates.CachedInfo().State, info.NumPending == 0 && info.NumAckPending == 0
 }
 
-// TestOutageCostsNothingButTime: 503s while 500,000 rows of 20,000 workers arrive. Only what the next calls carry
-// is published, the publishers' memory stays flat, AtHoc gets one probe at a time; afterwards each user is sent once.
+// TestOutageCostsNothingButTime has AtHoc answer 503 while 500,000 rows of 20,000 workers arrive. It checks that only
+// what the next calls carry is published, that the publishers' memory stays bounded, that AtHoc gets one probe at a
+// time, and that afterwards each user is sent once.
 func TestOutageCostsNothingButTime(t *testing.T) {
 	long(t)
 
@@ -163,8 +164,8 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 
 		return waiting >= batch && time.Since(since) > 2*time.Second
 	}, 3*time.Minute, "all rows are read, and what the next call carries is published")
-	// A probe takes some out of what waits, and an update that was replaced while a publisher had it for one is counted once more
-	// until it is given back.
+	// A probe takes some of the waiting updates out. An update that was replaced while a publisher had it in a probe
+	// is counted twice until the publisher gives it back.
 	require.LessOrEqual(t, waiting, uint64(5*batch), "the rest stays with the resolver")
 	during, err := s.Sim.Stats(t.Context())
 	require.NoError(t, err)
@@ -203,7 +204,7 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 		peak, err := s.Process(name).PeakMemory()
 		require.NoError(t, err)
 
-		if strings.HasPrefix(name, "publisher-") { // the others' memory is for make bench to tell
+		if strings.HasPrefix(name, "publisher-") { // make bench measures the memory of the others
 			require.Less(t, peak, int64(100<<20), name)
 		}
 
@@ -214,13 +215,13 @@ func TestOutageCostsNothingButTime(t *testing.T) {
 		files*rows, workers, table.Msgs, probes, calls, users, strings.Join(memory, ", "))
 	require.Len(t, sent, len(latest))
 	require.Equal(t, 1, slices.Max(slices.Collect(maps.Values(sent))), "each user is sent once")
-	// The backlog is published in parts, so that a booking of now never waits behind all of it, and three publishers share each part:
-	// their calls are not full.
+	// The backlog is published in parts, so that a new booking never waits behind all of it. Three publishers share
+	// each part, so their calls are not full.
 	require.LessOrEqual(t, calls, 3*workers/batch)
 }
 
-// TestMorePublishersSendMore: when AtHoc's latency is the limit, four publishers move at least three times as many users a
-// second as one, and all of them share one token.
+// TestMorePublishersSendMore checks that, if AtHoc's latency is the limit, four publishers send at least three times
+// as many users a second as one does, and that all of them share one token.
 func TestMorePublishersSendMore(t *testing.T) {
 	long(t)
 	const workers, batch = 4000, 100
@@ -228,7 +229,7 @@ func TestMorePublishersSendMore(t *testing.T) {
 		"BATCH_SIZE": fmt.Sprint(batch), "ATHOC_RATE_LIMIT": "1000", "ATHOC_TIMEOUT": "10s", "LOG_LEVEL": "INFO", "BATCH_WAIT": "100ms",
 	}})
 	require.NoError(t, s.Idle(idleWithin))
-	// A busy machine must be little beside it.
+	// The delays of a busy machine must be small compared with this.
 	require.NoError(t, s.Sim.Set(t.Context(), map[string]any{"latency": map[string]any{"fixed": "700ms"}}))
 
 	latest := map[string]booking{}
@@ -238,7 +239,7 @@ func TestMorePublishersSendMore(t *testing.T) {
 		began := time.Now()
 
 		require.NoError(t, s.In.Drop(bookings(rng, name, 4*workers, workers, age, latest)))
-		age.least, age.most = age.least-2*time.Hour, age.least // or there would be little to send the next time
+		age.least, age.most = age.least-2*time.Hour, age.least // otherwise there would be little to send the next time
 
 		require.NoError(t, s.Idle(3*time.Minute))
 		log, err := sim.ReadCallLog(s.Path("calls.jsonl"))
@@ -269,7 +270,7 @@ func TestMorePublishersSendMore(t *testing.T) {
 	require.NoError(t, s.Ready(readyWithin))
 
 	var four float64
-	for try := 1; four < 3*one && try <= 3; try++ { // whatever else runs on the machine slows a measurement down, never up
+	for try := 1; four < 3*one && try <= 3; try++ { // anything else that runs on the machine can only slow a measurement down
 		four = max(four, rate(fmt.Sprintf("four %d.csv", try)))
 	}
 
@@ -283,8 +284,8 @@ func TestMorePublishersSendMore(t *testing.T) {
 	require.LessOrEqual(t, tokens, 2, "all replicas share one token")
 }
 
-// TestTakeOver: a publisher is killed in the middle of a call that hangs. What it held in the call is taken over within
-// ATHOC_TIMEOUT and 5 seconds, everything else at once.
+// TestTakeOver kills a publisher in the middle of a call that hangs. It checks that others take over the users of
+// that call within ATHOC_TIMEOUT and 5 seconds, and everything else at once.
 func TestTakeOver(t *testing.T) {
 	long(t)
 	const timeout = 6 * time.Second
@@ -297,10 +298,10 @@ func TestTakeOver(t *testing.T) {
 
 	latest := map[string]booking{}
 	rng := rand.New(rand.NewPCG(5, 6))
-	require.NoError(t, s.In.Drop(bookings(rng, "held.csv", 1, 1, today, latest))) // one worker: one lane is held
+	require.NoError(t, s.In.Drop(bookings(rng, "held.csv", 1, 1, today, latest))) // one worker, so that one partition is held
 	await.True(t, func() bool {
 		st, err := s.Sim.Stats(t.Context())
-		return err == nil && st.Endpoints[sim.EndpointUpdate].InFlight > 0 // the janitor calls too
+		return err == nil && st.Endpoints[sim.EndpointUpdate].InFlight > 0 // the janitor makes calls too
 	}, readyWithin)
 
 	killed := time.Now()
@@ -339,7 +340,7 @@ func TestTakeOver(t *testing.T) {
 	require.Less(t, others, timeout/2)
 }
 
-// spokenOf are the users of whom files speak; what was written by hand no replay can know.
+// spokenOf returns the users whom files mention. A replay cannot restore a status that was written by hand.
 func spokenOf(p workload.Plan) []string {
 	var logins []string
 	for _, w := range p.Workers {
@@ -351,7 +352,8 @@ func spokenOf(p workload.Plan) []string {
 	return logins
 }
 
-// TestReplayAfterAtHocLostEverything: AtHoc forgets all statuses; a replay restores each of them, while new files come in.
+// TestReplayAfterAtHocLostEverything checks that a replay restores all statuses after AtHoc has lost them, while new
+// files arrive.
 func TestReplayAfterAtHocLostEverything(t *testing.T) {
 	slow(t)
 

@@ -22,11 +22,12 @@ import (
 	"bobosync/shared/await"
 )
 
-// recordWith makes the test data anew: docs/testing.md says how.
+// recordWith makes TestRecordUpgrade record the test data again: docs/testing.md says how.
 var recordWith = flag.String("record-upgrade", "", "`directory` with the programs of an older version, and natsd, whose stores TestRecordUpgrade keeps")
 
-// upgradeSettings are the same before and after: nothing ever counts as stale, and no finished file is deleted, since what was
-// recorded grows old. The directories are relative, since the ledger knows finished files by their path.
+// upgradeSettings are the same before and after the upgrade. Nothing ever counts as stale, and no finished file is
+// deleted, because the recorded data grows old. The directories are relative, because the ledger knows finished files
+// by their path.
 var upgradeSettings = map[string]string{
 	"AUTO_CLEANUP_HOURS": "0", "BATCH_SIZE": "1000", "PROCESSED_FILES_PURGE_DAYS": "0", "CLIENT_SECRET": "upgrade-secret", "PASSWORD": "upgrade-password",
 	"CSV_DIRECTORY": "in", "PROCESSED_DIRECTORY": "processed", "FAILED_FILES_DIRECTORY": "failed",
@@ -36,15 +37,15 @@ func upgradeArchive(allInOne bool) string {
 	return filepath.Join("testdata", "upgrade", "8e1707d-"+map[bool]string{true: "all-in-one", false: "services"}[allInOne]+".tar.gz")
 }
 
-// Who is who in what was recorded. Workers without a user get one in AtHoc only after the upgrade; those who have left are out of
-// AtHoc already, but the mapping that says so is held back.
+// Who is who in the recorded data. The workers in unmapped get a user in AtHoc only after the upgrade. The users of
+// the workers in left are already gone from AtHoc, but the mapping that says so is held back.
 var (
 	ordinary = numbers(0, 20)
 	unmapped = numbers(20, 23)
 	left     = numbers(23, 400)
-	crowd    = numbers(400, 2500) // so many that a replay is not published in one piece
-	stubborn = ordinary[:3]       // their updates wait when all stops
-	refused  = ordinary[19]       // AtHoc refuses this one's update, so that there is a dead letter
+	crowd    = numbers(400, 2500) // so many that a replay is not published in one go
+	stubborn = ordinary[:3]       // their updates wait when everything stops
+	refused  = ordinary[19]       // AtHoc refuses this worker's update, so that there is a dead letter
 )
 
 func numbers(from, to int) []string {
@@ -56,7 +57,8 @@ func numbers(from, to int) []string {
 	return out
 }
 
-// TestUpgrade: what waits in the stores of commit 8e1707d comes to the right end with the programs of today.
+// TestUpgrade checks that everything that waits in the stores of commit 8e1707d is processed correctly by the current
+// programs.
 func TestUpgrade(t *testing.T) {
 	slow(t)
 
@@ -69,7 +71,7 @@ func TestUpgrade(t *testing.T) {
 			require.NoError(t, harness.MakeYoung(filepath.Join(dir, "jetstream")))
 			require.NoError(t, harness.MakeYoung(filepath.Join(dir, "data", "jetstream")))
 
-			for _, employee := range unmapped { // they are in AtHoc now
+			for _, employee := range unmapped { // they have been added to AtHoc
 				user := audit.User{Login: login(employee), Collar: employee, Attributes: map[string]string{
 					sim.DefaultCollar: employee, sim.DefaultDutyAttribute: "",
 				}}
@@ -98,7 +100,7 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// requeueAll has every dead letter tried again, of which there is one, and waits until its file is finished.
+// requeueAll requeues all dead letters, of which there is one, and waits until its file is finished.
 func requeueAll(t *testing.T, s *harness.Stack) {
 	t.Helper()
 	letters := ask[[]struct{ ID uint64 }](t, s, "dead", "list")
@@ -111,14 +113,14 @@ func requeueAll(t *testing.T, s *harness.Stack) {
 	}, idleWithin, "the file with the dead row is finished")
 }
 
-// approve lets the mapping into force that is held back.
+// approve approves the mapping that is held back.
 func approve(t *testing.T, s *harness.Stack) {
 	t.Helper()
-	await.True(t, func() bool { // the janitor may be the last to have started
+	await.True(t, func() bool { // the janitor may be the last service to have started
 		held, err := heldMapping(t, s)
 		return err == nil && held != ""
 	}, readyWithin, "a mapping is held back")
-	_, err := s.Operate(t.Context(), "mapping", "refresh") // AtHoc has users meanwhile whom the mapping does not have
+	_, err := s.Operate(t.Context(), "mapping", "refresh") // AtHoc now has users whom the mapping lacks
 	require.ErrorContains(t, err, "held back")
 	held, err := heldMapping(t, s)
 	require.NoError(t, err)
@@ -131,7 +133,7 @@ func heldMapping(t *testing.T, s *harness.Stack) (string, error) {
 	return answer.Held.ID, err
 }
 
-// TestRecordUpgrade makes the stores that TestUpgrade goes on from.
+// TestRecordUpgrade makes the stores that TestUpgrade continues from.
 func TestRecordUpgrade(t *testing.T) {
 	if *recordWith == "" {
 		t.Skip("it makes test data: see docs/testing.md")
@@ -161,7 +163,7 @@ func TestRecordUpgrade(t *testing.T) {
 	}
 }
 
-// recorder leaves something waiting at each stage.
+// recorder leaves something waiting at each stage of the pipeline.
 type recorder struct{ roster }
 
 func (r *recorder) record(allInOne bool) {
@@ -170,7 +172,7 @@ func (r *recorder) record(allInOne bool) {
 	r.book(true, append(slices.Concat(ordinary, unmapped, left, crowd), "99999")...)
 	require.NoError(t, s.Idle(idleWithin))
 
-	// A dead letter: AtHoc does not take a value that it gets alone.
+	// A dead letter: AtHoc rejects a value even if it is sent alone.
 	_, err := s.Sim.Fault(t.Context(), sim.Fault{Kind: sim.FaultStatus, Status: 400, Scope: []string{sim.EndpointUpdate}})
 	require.NoError(t, err)
 	r.book(false, refused)
@@ -182,7 +184,7 @@ func (r *recorder) record(allInOne bool) {
 	_, err = s.Operate(t.Context(), "mapping", "refresh")
 	require.ErrorContains(t, err, "held back")
 
-	// Updates that wait, behind a replay that was stopped.
+	// Updates that wait, after a replay that was stopped.
 	_, err = s.Sim.Fault(t.Context(), sim.Fault{Kind: sim.FaultUserError, Users: logins(stubborn)})
 	require.NoError(t, err)
 	s.RefuseAtHoc(true)
@@ -209,7 +211,7 @@ func (r *recorder) record(allInOne bool) {
 	r.book(true, slices.Concat(ordinary[1:2], ordinary[7:12], unmapped[:1])...) // nobody has read this file
 }
 
-// leaveUnread leaves entries that the resolver has not read, and nobody who would read outcomes.
+// leaveUnread leaves entries that the resolver has not read, and no process that would read outcomes.
 func (r *recorder) leaveUnread() {
 	require.NoError(r.t, r.s.AwaitBacklog(readyWithin))
 	r.until("the resolver has read all", func() bool { return r.waits("ENTRIES") == 0 })
@@ -224,14 +226,14 @@ func (r *recorder) until(what string, holds func() bool) {
 	await.True(r.t, holds, readyWithin, what)
 }
 
-// off reports whether AtHoc has none of these workers on duty.
+// off reports whether none of these workers is on duty in AtHoc.
 func (r *recorder) off(employees []string) bool {
 	users, err := r.s.Sim.Users(r.t.Context())
 	require.NoError(r.t, err)
 	return !slices.ContainsFunc(employees, func(e string) bool { return users[login(e)][sim.DefaultDutyAttribute] != "" })
 }
 
-// waits counts the messages of a stream that one of its consumers has still to acknowledge.
+// waits counts the messages of a stream that one of its consumers has yet to acknowledge.
 func (r *recorder) waits(stream string) (most uint64) {
 	conn, err := nats.Connect(r.s.BrokerURL())
 	require.NoError(r.t, err)

@@ -2,7 +2,7 @@
 
 package e2e_test
 
-// The faults, each with what status has to say of it.
+// The faults, each with what status has to say about it.
 
 import (
 	"encoding/json"
@@ -26,7 +26,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// scenes are all faults, in the order of the runbook's table.
+// scenes returns all faults, in the order of the runbook's table.
 func scenes() []scene {
 	return slices.Concat(processScenes(), brokerScenes(), athocScenes(), orderScenes(), mappingScenes(), fileScenes(), feedScenes(), diskScenes())
 }
@@ -49,7 +49,7 @@ func processScenes() []scene {
 				require.NoError(t, err)
 				require.Eventually(t, func() bool {
 					var seen struct{ Facts struct{ Janitor []struct{} } }
-					out, _ := s.Operate(t.Context(), "status", "--json") // its exit status is the verdict
+					out, _ := s.Operate(t.Context(), "status", "--json") // the exit status is the verdict
 					return json.Unmarshal([]byte(out), &seen) == nil && len(seen.Facts.Janitor) == 2
 				}, namedWithin, pollInterval)
 				require.NoError(t, s.Process(harness.Janitor).Pause())
@@ -79,7 +79,7 @@ func processScenes() []scene {
 	}
 }
 
-// lost plays a loss, and starts again what was killed for it.
+// lost plays a loss, and starts the process again that was killed for it.
 func lost(name string) func(*testing.T, *harness.Stack) {
 	return func(t *testing.T, s *harness.Stack) {
 		over, err := s.Begin(t.Context(), name, time.Second)
@@ -122,7 +122,7 @@ func brokerScenes() []scene {
 			require.NoError(t, js.DeleteStream(t.Context(), topology.StreamDead))
 		}},
 		{fault: "a program of another make has written into the broker's state", cause: verdict.CauseUnread, level: warning, play: func(t *testing.T, s *harness.Stack) {
-			end(t, s, append(s.Publishers(), harness.Janitor)...) // they would write it anew
+			end(t, s, append(s.Publishers(), harness.Janitor)...) // they would overwrite it
 			put(t, s, breaker.Key, []byte("no JSON"))
 		}},
 		{fault: "the broker's room for entries is full, since the resolver does not run", cause: verdict.CauseFull, level: warning,
@@ -138,7 +138,7 @@ func brokerScenes() []scene {
 	}
 }
 
-// fillEntries ends the resolver, and drops more than there is room for.
+// fillEntries ends the resolver, and drops more rows than there is room for.
 func fillEntries(t *testing.T, s *harness.Stack) {
 	end(t, s, harness.Resolver)
 
@@ -165,7 +165,7 @@ func bucket(t *testing.T, s *harness.Stack) jetstream.KeyValue {
 	return kv
 }
 
-// simulated switches a fault of the simulator on for good.
+// simulated switches on a fault of the simulator that does not end.
 func simulated(f sim.Fault) func(*testing.T, *harness.Stack) {
 	return func(t *testing.T, s *harness.Stack) {
 		_, err := s.Sim.Fault(t.Context(), f)
@@ -173,7 +173,7 @@ func simulated(f sim.Fault) func(*testing.T, *harness.Stack) {
 	}
 }
 
-// set changes a setting of the simulator for good.
+// set changes a setting of the simulator.
 func set(name string, value any) func(*testing.T, *harness.Stack) {
 	return func(t *testing.T, s *harness.Stack) {
 		require.NoError(t, s.Sim.Set(t.Context(), map[string]any{name: value}))
@@ -310,7 +310,7 @@ func mappingScenes() []scene {
 			}
 
 			require.NoError(t, s.Sim.Remove(t.Context(), logins...))
-			_, _ = s.Operate(t.Context(), "mapping", "refresh") // it says that it is held back
+			_, _ = s.Operate(t.Context(), "mapping", "refresh") // it says that the mapping is held back
 		}},
 		{fault: "the mapping was not refreshed for two days", cause: verdict.CauseMappingOld, level: warning, play: func(t *testing.T, s *harness.Stack) {
 			simulated(sim.Fault{Kind: sim.FaultStatus, Status: 500, Scope: []string{sim.EndpointSearch}})(t, s)
@@ -327,7 +327,7 @@ func mappingScenes() []scene {
 	}
 }
 
-// older puts times back by 50 hours that stand in the state bucket.
+// older moves times in the state bucket back by 50 hours.
 func older(t *testing.T, s *harness.Stack, key, form string) {
 	t.Helper()
 	entry, err := bucket(t, s).Get(t.Context(), key)
@@ -375,7 +375,7 @@ func fileScenes() []scene {
 		{fault: "what lies under a name is another thing each moment", soak: []string{"swaps from bringer"}, cause: verdict.CauseManyUnmapped, level: warning, play: func(t *testing.T, s *harness.Stack) {
 			over, err := s.Begin(t.Context(), "swaps from bringer", 0)
 			require.NoError(t, err)
-			time.Sleep(4 * time.Second) // of this there is nothing to wait for
+			time.Sleep(4 * time.Second) // there is nothing to wait for
 			require.NoError(t, over())
 		}},
 		{fault: "files have names that no person would give", soak: []string{"odd names from bringer"}},
@@ -407,7 +407,7 @@ func smallProcessed(t *testing.T, dir string, settings map[string]string) {
 	settings["PROCESSED_DIRECTORY"] = small(t, filepath.Join(dir, "small"), 120)
 }
 
-// away puts a file in the place of a directory.
+// away replaces a directory with a file.
 func away(name string) func(*testing.T, *harness.Stack) {
 	return func(t *testing.T, s *harness.Stack) {
 		require.NoError(t, os.Rename(s.Path(name), s.Path(name+"-away")))
@@ -430,7 +430,8 @@ func feedScenes() []scene {
 	}
 }
 
-// usually lets ingest remember nine weeks in which each hour brought so many rows, but for those that were thin.
+// usually makes ingest believe in nine weeks in which each hour brought so many rows, except for the hours that were
+// thin.
 func usually(t *testing.T, s *harness.Stack, rows int64, thin func(begin int64) bool) {
 	t.Helper()
 	end(t, s, harness.Ingest)
@@ -465,7 +466,7 @@ func diskScenes() []scene {
 			prepare: func(t *testing.T, dir string, _ map[string]string) { small(t, filepath.Join(dir, "data"), 150) },
 			play: func(t *testing.T, s *harness.Stack) {
 				fill(t, s.Path("data"))
-				require.Eventually(t, func() bool { // also while there is no broker that could be asked
+				require.Eventually(t, func() bool { // also while there is no broker to ask
 					_, err := s.Book()
 					require.NoError(t, err)
 					return strings.Contains(status(t, s, nil).String(), "so that the broker inside bobosync run cannot work")

@@ -36,38 +36,39 @@ import (
 )
 
 var (
-	// allVerdicts plays every scene; without it a few are played, which show each way to a verdict.
+	// allVerdicts plays every scene. Without it only a few are played, which cover each way to a verdict.
 	allVerdicts = flag.Bool("all-verdicts", false, "play every fault that has a verdict, not a few of them")
-	// updateRunbook writes what the scenes came to into the runbook.
+	// updateRunbook writes the results of the scenes into the runbook.
 	updateRunbook = flag.Bool("update-runbook", false, "write the table of faults into docs/runbook.md")
 )
 
 const (
-	// namedWithin is how long a fault may last until status names it.
+	// namedWithin is how long a fault may last before status names it.
 	namedWithin = 2 * time.Minute
-	// pollInterval is how often status is asked.
+	// pollInterval is how often status is asked for.
 	pollInterval = time.Second
 	runbook      = "../docs/runbook.md"
 )
 
-// scene is a fault, and what status has to say of it.
+// scene is a fault, and what status has to say about it.
 type scene struct {
-	// fault is what the runbook's table calls it.
+	// fault is the fault's name in the runbook's table.
 	fault string
-	// soak are the faults of the soak that it stands for. The first one is played if there is no play.
+	// soak are the faults of the soak that the scene represents. The first one is played if play is nil.
 	soak []string
-	// cause and level are of the finding that has to be there. Without a cause the whole has to go on by itself: status has to say OK
-	// once AtHoc shows what was booked after the fault began.
+	// cause and level are those of the finding that status must show. Without a cause, the pipeline must go on by
+	// itself: status must say OK once AtHoc shows what was booked after the fault began.
 	cause string
 	level verdict.Level
 	// short is for the scenes that are always played.
 	short bool
-	// root is for those that need a small file system.
+	// root is for scenes that need a small file system.
 	root     bool
 	allInOne bool
-	// busy books many workers on once the fault has begun: of one alone nobody could tell whether AtHoc is to blame.
+	// busy books many workers on once the fault has begun: with one worker alone, nobody could tell whether AtHoc is
+	// to blame.
 	busy bool
-	// cold does not wait until the pipeline works, quiet books nothing meanwhile.
+	// cold does not wait until the pipeline works; quiet books nothing meanwhile.
 	cold, quiet bool
 	settings    map[string]string
 	flags       []string // of bobosync status
@@ -90,7 +91,7 @@ func (j judged) find(cause string, level verdict.Level) (verdict.Finding, bool) 
 	return j.Findings[at], true
 }
 
-// ok reports whether all is well, but for what is so in each scene: the simulator is called without TLS.
+// ok reports whether all is well, apart from what is so in every scene: the simulator is called without TLS.
 func (j judged) ok() bool {
 	return !slices.ContainsFunc(j.Findings, func(f verdict.Finding) bool { return f.Cause != verdict.CauseInTheClear })
 }
@@ -112,7 +113,7 @@ func status(t *testing.T, s *harness.Stack, flags []string) judged {
 	return j
 }
 
-// askStatus does the same for who may not end the test.
+// askStatus is status for callers that must not end the test.
 func askStatus(ctx context.Context, s *harness.Stack, flags ...string) (j judged, err error) {
 	out, err := s.Operate(ctx, append([]string{"status", "--json"}, flags...)...)
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
@@ -132,8 +133,9 @@ func askStatus(ctx context.Context, s *harness.Stack, flags ...string) (j judged
 	return j, nil
 }
 
-// TestVerdicts: each fault is played against the real programs, and status names it within two minutes, with what to do, and the console's first page; or the whole
-// goes on by itself, and status says OK once it does. What comes of it stands in the runbook.
+// TestVerdicts plays each fault against the real programs. It checks that status names the fault within two minutes,
+// with what to do, and so does the console's first page; or that the pipeline goes on by itself, and status says OK
+// once it does. The results are in the runbook.
 func TestVerdicts(t *testing.T) {
 	if !*allVerdicts {
 		long(t)
@@ -193,7 +195,7 @@ func (sc scene) show(t *testing.T) string {
 	s, err := harness.Start(t.Context(), cfg)
 	t.Cleanup(func() {
 		if s != nil {
-			_ = s.Close() // what was frozen need not end well
+			_ = s.Close() // a process that was frozen need not end well
 		}
 	})
 	require.NoError(t, err)
@@ -221,7 +223,7 @@ func (sc scene) show(t *testing.T) string {
 		over, err := s.Begin(t.Context(), sc.soak[0], 2*namedWithin)
 		require.NoError(t, err)
 
-		defer runtime.KeepAlive(over) // a file that it holds would be closed, and its lease be gone
+		defer runtime.KeepAlive(over) // otherwise a file that it holds would be closed, and its lease would be gone
 	}
 
 	if sc.busy {
@@ -240,11 +242,12 @@ func (sc scene) show(t *testing.T) string {
 	return fmt.Sprintf("| %s | %v `%s` | %s |", sc.fault, sc.level, sc.cause, steady(found.Do))
 }
 
-// inConsole reports whether the console has to say it as well: it asks for nothing but what it was started with, and one that is inside a
-// program that was killed says nothing.
+// inConsole reports whether the console must say it as well. The console asks for nothing beyond what it was started
+// with, and a console inside a program that was killed says nothing.
 func (sc scene) inConsole() bool { return len(sc.flags) == 0 && !sc.allInOne && sc.cause != "" }
 
-// addConsole starts a console and returns its first page as an operator sees it, empty if it is not to be had.
+// addConsole starts a console, and returns a function that returns its first page as an operator sees it, or "" if it
+// cannot be reached.
 func addConsole(t *testing.T, s *harness.Stack) (page func() string) {
 	t.Helper()
 
@@ -287,10 +290,10 @@ func addConsole(t *testing.T, s *harness.Stack) (page func() string) {
 	}
 }
 
-// await asks for the status until it says what it has to.
+// await asks for the status until it says what it must.
 func (sc scene) await(t *testing.T, s *harness.Stack) (found verdict.Finding) {
 	began := time.Now()
-	var shown func() (bool, error) // of the first booking since
+	var shown func() (bool, error) // reports whether AtHoc shows the first booking since then
 	var last judged
 	for ; time.Since(began) < namedWithin; time.Sleep(pollInterval) {
 		if !sc.quiet {
@@ -323,7 +326,7 @@ func (sc scene) await(t *testing.T, s *harness.Stack) (found verdict.Finding) {
 	return found
 }
 
-// steady leaves out of a remedy what is another thing each time.
+// steady replaces the parts of a remedy that differ each time.
 func steady(do string) string {
 	for form, stands := range map[string]string{
 		`\b(approve|show) [0-9a-f]{6,}\b`:                "$1 ID",
@@ -367,7 +370,7 @@ func tableOfFaults(t *testing.T) map[string]string {
 	return rows
 }
 
-// writeTable puts the rows into the runbook, in the order of the scenes. A scene that was not played keeps its row.
+// writeTable writes the rows into the runbook, in the order of the scenes. A scene that was not played keeps its row.
 func writeTable(t *testing.T, rows, played map[string]string) {
 	t.Helper()
 
@@ -386,8 +389,8 @@ func writeTable(t *testing.T, rows, played map[string]string) {
 	require.NoError(t, os.WriteFile(runbook, []byte(before+tableBegins+table.String()+tableEnds+after), 0o644))
 }
 
-// TestTheRunbookHasEveryFault: the table has a row for each scene and no other, and there is a scene for each fault of the soak and for
-// each cause that status knows.
+// TestTheRunbookHasEveryFault checks that the table has a row for each scene and no others, and that there is a scene
+// for each fault of the soak and for each cause that status knows.
 func TestTheRunbookHasEveryFault(t *testing.T) {
 	t.Parallel()
 
@@ -446,7 +449,7 @@ func fill(t *testing.T, dir string) {
 	require.NoError(t, err)
 }
 
-// staffed is how many workers a scene has.
+// staffed is the number of workers in a scene.
 const staffed = 60
 
 // drop puts a file with these rows into the input directory.
@@ -455,7 +458,7 @@ func drop(t *testing.T, s *harness.Stack, name string, rows ...string) {
 	require.NoError(t, s.In.Drop(workload.File{Name: name, Content: []byte(strings.Join(rows, "\n") + "\n")}))
 }
 
-// shift makes a row of each of the first n workers, so many minutes ago.
+// shift returns a row for each of the first n workers, at the given number of minutes ago.
 func shift(n int, on bool, minutes int) (rows []string) {
 	zone, err := time.LoadLocation(harness.BoboZone)
 	if err != nil {
@@ -470,14 +473,14 @@ func shift(n int, on bool, minutes int) (rows []string) {
 	return rows
 }
 
-// operate gives a command, which must work.
+// operate runs a command, which must succeed.
 func operate(t *testing.T, s *harness.Stack, args ...string) {
 	t.Helper()
 	_, err := s.Operate(t.Context(), args...)
 	require.NoError(t, err)
 }
 
-// end ends processes at once.
+// end kills processes.
 func end(t *testing.T, s *harness.Stack, names ...string) {
 	t.Helper()
 

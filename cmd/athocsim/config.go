@@ -13,10 +13,10 @@ import (
 	"bobosync/cmd/athocsim/sim"
 )
 
-// envPrefix stands before the name of a flag in the environment: -token-lifetime is ATHOCSIM_TOKEN_LIFETIME.
+// envPrefix is put before a flag's name in the environment: -token-lifetime is ATHOCSIM_TOKEN_LIFETIME.
 const envPrefix = "ATHOCSIM_"
 
-// config is what the command line and the environment say.
+// config is what the command line and the environment set.
 type config struct {
 	options   sim.Options
 	listen    string
@@ -24,11 +24,11 @@ type config struct {
 	envFile   string
 	logLevel  slog.Level
 	logFormat string
-	secret    map[string]bool // names of .env values that are the user's own secrets, and are not printed
+	secret    map[string]bool // names of .env values that are secrets of the user's own and must not be printed
 }
 
-// parseConfig reads the flags, and from the environment those that are not given. A secret can come from a file whose
-// name is in the variable with _FILE at its end.
+// parseConfig reads the flags, and takes those that are not given from the environment. A secret can also be read
+// from a file, which is named by the secret's variable with _FILE appended.
 func parseConfig(args []string, lookup func(string) (string, bool), stderr io.Writer) (config, error) {
 	c := config{secret: map[string]bool{}, options: sim.Options{OrgCode: sim.DefaultOrgCode}}
 	users, usersFile, tlsHosts := 100, "", ""
@@ -129,7 +129,7 @@ func (c *config) addAttributes(text string) error {
 	return nil
 }
 
-// fromEnvironment sets the flags that were not given, and names every variable that is bad.
+// fromEnvironment sets the flags that were not given, and returns an error that names every bad variable.
 func fromEnvironment(fs *flag.FlagSet, lookup func(string) (string, bool)) error {
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })

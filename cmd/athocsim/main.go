@@ -1,5 +1,5 @@
-// Command athocsim is a strict simulator of the AtHoc web API: point a client at it to try a configuration, or to see what
-// the client does when the service misbehaves. README.md beside it describes it.
+// Command athocsim is a strict simulator of the AtHoc web API: point a client at it to try a configuration, or to see
+// what the client does when the service misbehaves. README.md in this directory describes it.
 package main
 
 import (
@@ -29,7 +29,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run is main without the outside world. It returns the exit code: 2 for bad flags, 1 for a failure.
+// run is main without the outside world. It returns the exit code: 2 for a bad configuration, 1 for a failure.
 func run(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) int {
 	c, err := parseConfig(args, lookup, stderr)
 	if errors.Is(err, flag.ErrHelp) {
@@ -71,7 +71,8 @@ func serve(ctx context.Context, c config, stdout io.Writer) (err error) {
 	return nil
 }
 
-// announce prints, for people and scripts, where the simulator is.
+// announce prints, for people and scripts, where the simulator listens and what a client needs, and writes the files
+// asked for.
 func announce(s *sim.Simulator, c config, stdout io.Writer) error {
 	fmt.Fprintf(stdout, "AtHoc simulator: %d users in organization %s, listening on %s\n", s.Stats().Users, c.options.OrgCode, s.Addr())
 	fmt.Fprintf(stdout, "Admin pages:     curl %s/sim/\n\nFor the client's .env:\n\n", s.AdminURL())
@@ -105,7 +106,7 @@ func announce(s *sim.Simulator, c config, stdout io.Writer) error {
 	return nil
 }
 
-// writeWhole lets nobody who waits for the file find half of it. The file may hold secrets.
+// writeWhole writes a file so that nobody waiting for it finds half of it. The file may hold secrets.
 func writeWhole(path, content string) error {
 	if err := os.WriteFile(path+".tmp", []byte(content), 0o600); err != nil {
 		return err

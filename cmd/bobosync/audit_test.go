@@ -14,7 +14,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// endpoints asks the running services for all that they answer to, by subject.
+// endpoints returns all endpoints of the running services, by subject.
 func (s *site) endpoints() map[string]topology.EndpointKind {
 	s.t.Helper()
 
@@ -35,8 +35,9 @@ func (s *site) endpoints() map[string]topology.EndpointKind {
 	return all
 }
 
-// TestEveryOrderIsInTheAudit: each endpoint of the running services is declared as what it is for, and whoever asks one that gives an
-// order or looks into a person's past is in the audit, whether or not there is an answer. Other looks leave no trace.
+// TestEveryOrderIsInTheAudit checks that each endpoint of the running services is declared with its kind. A request
+// for an order, or for a person's past, must be in the audit with its caller, whether or not it succeeds. Other
+// requests leave no trace.
 func TestEveryOrderIsInTheAudit(t *testing.T) {
 	s := newSite(t, 2)
 	s.open()
@@ -81,7 +82,7 @@ func TestEveryOrderIsInTheAudit(t *testing.T) {
 	s.fails(1, "the hashes of the days could not be compared", "audit", "verify")
 }
 
-// TestAVerificationFindsWhatWasPutIn: by a command, with what is wrong and an exit status.
+// TestAVerificationFindsWhatWasPutIn checks that the verification reports what is wrong, and ends with an exit status.
 func TestAVerificationFindsWhatWasPutIn(t *testing.T) {
 	s := newSite(t, 1)
 	s.open()

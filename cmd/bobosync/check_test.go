@@ -11,7 +11,7 @@ import (
 	"bobosync/shared/check"
 )
 
-// checkedAs returns the level of a check in the answer for scripts, "" if it is not there.
+// checkedAs returns the level of the named check, or "" if there is no such check.
 func checkedAs(results []check.Result, name string) check.Level {
 	for _, r := range results {
 		if r.Check == name {
@@ -22,7 +22,8 @@ func checkedAs(results []check.Result, name string) check.Level {
 	return ""
 }
 
-// TestCheckBesideARunningProgram: the check uses the running services' broker and token, and disturbs nothing.
+// TestCheckBesideARunningProgram checks that bobosync check uses the running services' broker and token, and disturbs
+// nothing.
 func TestCheckBesideARunningProgram(t *testing.T) {
 	s := newSite(t, 3)
 	stop := s.start()
@@ -47,7 +48,8 @@ func TestCheckBesideARunningProgram(t *testing.T) {
 	s.fails(1, "bobosync run, which is not running now", "check")
 }
 
-// TestRunningServicesCheck: each looks at what it needs, and that they were asked to stands in the journal and the audit.
+// TestRunningServicesCheck checks that each running service checks what it needs, and that the journal and the audit
+// have the request.
 func TestRunningServicesCheck(t *testing.T) {
 	s := newSite(t, 3)
 

@@ -23,14 +23,14 @@ import (
 	"bobosync/shared/topology"
 )
 
-// visitor is somebody's browser without scripts.
+// visitor is a user's browser without scripts.
 type visitor struct {
 	t    *testing.T
 	base string
 	http *http.Client
 }
 
-// withConsole gives the site a console, before it is started.
+// withConsole gives the site a console. Call it before the site is started.
 func (s *site) withConsole() {
 	s.t.Helper()
 	const hash = "$argon2id$v=19$m=8,t=1,p=1$c2l4dGVlbiBieXRlcyAuLg$XwJU3+17Pqn/THxHN5CMCUoKhHGFEM8WYtaNX72L2y8"
@@ -38,7 +38,8 @@ func (s *site) withConsole() {
 	s.vars["CONSOLE_ADDR"], s.vars["CONSOLE_AUTH"], s.vars["CONSOLE_USERS_FILE"] = bustest.FreeAddr(s.t), "file", s.path("users")
 }
 
-// TestAConsoleThatCannotStartHoldsUpNothing: while its port is taken, duty data reaches AtHoc; when the port is free, the console is there.
+// TestAConsoleThatCannotStartHoldsUpNothing checks that duty statuses reach AtHoc while the console's port is taken,
+// and that the console starts once the port is free.
 func TestAConsoleThatCannotStartHoldsUpNothing(t *testing.T) {
 	s := newSite(t, 1)
 	s.withConsole()
@@ -54,7 +55,7 @@ func TestAConsoleThatCannotStartHoldsUpNothing(t *testing.T) {
 	stop()
 }
 
-// visit logs somebody in.
+// visit logs a user in.
 func (s *site) visit(name string) *visitor {
 	s.t.Helper()
 
@@ -91,14 +92,14 @@ func (v *visitor) read(res *http.Response, err error) (page, path string) {
 	return html.UnescapeString(string(body)), res.Request.URL.Path
 }
 
-// get returns a page as text.
+// get returns a page's text.
 func (v *visitor) get(path string) string {
 	v.t.Helper()
 	page, _ := v.read(v.http.Get(v.base + path))
 	return page
 }
 
-// post sends a form and returns the page that it leads to.
+// post sends a form, and returns the page that it leads to and that page's path.
 func (v *visitor) post(path string, form url.Values) (page, at string) {
 	v.t.Helper()
 	return v.read(v.http.PostForm(v.base+path, form))
@@ -106,7 +107,7 @@ func (v *visitor) post(path string, form url.Values) (page, at string) {
 
 var hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 
-// order opens an order's form, fills it in and sends it, and returns the page that tells what came of it.
+// order opens an order's form, fills it in and sends it. It returns the page that shows the result.
 func (v *visitor) order(path string, typed ...string) string {
 	v.t.Helper()
 	_, body, found := strings.Cut(v.get(path), `<form class="order" method="post"`)
@@ -134,10 +135,10 @@ func (v *visitor) order(path string, typed ...string) string {
 	return page
 }
 
-// TestOrdersFromTheConsole: each of them by its form alone, given twice by its sender; what it leads to is seen in AtHoc, in the services
-// and in the audit, where each is once.
+// TestOrdersFromTheConsole gives each order only by its form, and sends each form twice. The effect must be seen in
+// AtHoc and in the services, and the audit must have each order exactly once.
 func TestOrdersFromTheConsole(t *testing.T) {
-	s := newSite(t, 2500) // more than are published at once, so that a replay in a pause can be stopped
+	s := newSite(t, 2500) // more than are published at once, so that a replay can be stopped during a pause
 	s.open()
 	s.withConsole()
 	s.vars["GUARD"], s.vars["GUARD_OFF_PERCENT"], s.vars["MAPPING_MAX_REMOVAL_PERCENT"] = "hold", "1", "0"
@@ -220,7 +221,7 @@ func (s *site) ordersAboutSending(olga *visitor) {
 	s.until("it tells of no pause", func() bool { return !strings.Contains(olga.get("/"), "PAUSED until") })
 }
 
-// ended opens the page of an order until it tells of an end, and returns it.
+// ended opens an order's page until it shows that the order has ended, and returns the page.
 func (v *visitor) ended(s *site, page string) string {
 	v.t.Helper()
 
@@ -248,9 +249,9 @@ func (s *site) ordersAboutAtHoc(olga, anna *visitor) {
 	require.Contains(t, page, "It would be held back")
 	require.Contains(t, page, "the role approver", "so many differ that an approver has to say so")
 	anna.ended(s, anna.order("/orders/apply"))
-	s.until("all is as before", func() bool { // of whom AtHoc has answered just now nothing is said
+	s.until("all is as before", func() bool { // a comparison leaves out users for whom AtHoc has only just answered
 		if len(s.onDuty()) < len(before) {
-			s.call("reconcile", "--apply", "--force") // they may be many
+			s.call("reconcile", "--apply", "--force") // so many may differ that --force is needed
 		}
 		return len(s.onDuty()) == len(before)
 	})

@@ -12,7 +12,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// letters are the dead letters of the list, with further arguments.
+// letters returns the dead letters that dead list shows with these arguments.
 func (s *site) letters(args ...string) []client.Letter {
 	s.t.Helper()
 
@@ -24,7 +24,8 @@ func (s *site) letters(args ...string) []client.Letter {
 	return all
 }
 
-// TestDeadLettersAreMended: a wrong setting makes dead letters; with the right one a requeue completes the file.
+// TestDeadLettersAreMended checks that a wrong setting makes dead letters, and that a requeue completes the file once
+// the setting is right.
 func TestDeadLettersAreMended(t *testing.T) {
 	s := newSite(t, 5)
 	s.vars["DUTY_STATUS_FIELD"] = "No-Such-Field"
@@ -145,7 +146,8 @@ func TestDeadLettersAreMended(t *testing.T) {
 	stop()
 }
 
-// TestRequeueNeverBringsBackWhatIsOlder: an update and a mapping that cannot be read would take the place of newer ones.
+// TestRequeueNeverBringsBackWhatIsOlder checks that unreadable updates and mappings are not requeued: they could
+// replace newer ones.
 func TestRequeueNeverBringsBackWhatIsOlder(t *testing.T) {
 	s := newSite(t, 2)
 	s.open()
@@ -160,7 +162,7 @@ func TestRequeueNeverBringsBackWhatIsOlder(t *testing.T) {
 		}
 	}
 
-	// The acknowledgement has two readers.
+	// Two services read the acknowledgement.
 	s.until("all are dead", func() bool { return len(s.letters("--reason", "version 99")) == 4 })
 
 	updates, mappings := lastSequence(t, s, topology.StreamUpdates), lastSequence(t, s, topology.StreamMapping)
@@ -181,7 +183,7 @@ func TestRequeueNeverBringsBackWhatIsOlder(t *testing.T) {
 		t.Error("it was published again")
 	}
 
-	// Read again by both, each of the two acknowledgements dies twice.
+	// Both services read both requeued copies, so there are four dead letters of acknowledgements.
 	s.until("the others are dead again", func() bool { return len(s.letters()) == 2+4 })
 	s.succeeds("dead", "drop", "--all")
 }

@@ -28,7 +28,7 @@ import (
 	"bobosync/shared/check"
 )
 
-// variables collects the names of all variables that a settings struct reads.
+// variables collects the names of all environment variables that a settings struct reads.
 func variables(t reflect.Type, into map[string]bool) {
 	for field := range t.Fields() {
 		if name, _, _ := strings.Cut(field.Tag.Get("env"), ","); name != "" {
@@ -42,12 +42,12 @@ func variables(t reflect.Type, into map[string]bool) {
 	}
 }
 
-// TestEnvExampleNamesEveryVariable: .env.example has each variable that a program reads, and no other.
+// TestEnvExampleNamesEveryVariable checks that .env.example has each variable that a program reads, and no other.
 func TestEnvExampleNamesEveryVariable(t *testing.T) {
 	read := map[string]bool{}
 	variables(reflect.TypeFor[settings.All](), read)
 	require.Contains(t, read, "CSV_DIRECTORY")
-	delete(read, "USERNAME") // the older name of APIUSER, told of in the text
+	delete(read, "USERNAME") // the older name of APIUSER, mentioned in the text
 
 	text, err := os.ReadFile("../../.env.example")
 	require.NoError(t, err)
@@ -61,7 +61,7 @@ func TestEnvExampleNamesEveryVariable(t *testing.T) {
 	require.Contains(t, string(text), "USERNAME")
 }
 
-// pages are what users read, by path.
+// pages returns the pages that users read, by path.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 
@@ -79,7 +79,8 @@ func pages(t *testing.T) map[string]string {
 	return texts
 }
 
-// TestDocsNameCommandsThatExist: each bobosync command with its flags, and each make target, in the README and the docs exists.
+// TestDocsNameCommandsThatExist checks that each bobosync command with its flags, and each make target, that the
+// README and the docs name exists.
 func TestDocsNameCommandsThatExist(t *testing.T) {
 	root := wholeTree()
 	makefile, err := os.ReadFile("../../Makefile")
@@ -125,11 +126,11 @@ func TestDocsNameCommandsThatExist(t *testing.T) {
 	require.Greater(t, found, 50)
 }
 
-// foreign are names in capitals that are no settings of the services: of this system's neighbours and of its tools.
+// foreign matches names in capitals that are not settings of the services, but of neighbouring systems and tools.
 var foreign = regexp.MustCompile(`^(LOGIN_ID|USER_ID|CAP_[A-Z_]+|NO_COLOR|GO[A-Z]+|OTEL_[A-Z_]+|ATHOCSIM_[A-Z_]+|KV_[A-Z_]+|NKEY_[A-Z_]+|XDG_[A-Z_]+|COMPOSE_[A-Z_]+|BOBOSYNC_[A-Z_]+|NATS_HOSTS|NATS_ACCOUNTS|NATS_KEYS)$`)
 
-// TestDocsNameVariablesThatExist: each variable in the README and the docs is one that a program reads, and each that is read
-// stands in the docs.
+// TestDocsNameVariablesThatExist checks that each variable in the README and the docs is one that a program reads, and
+// that the docs have each variable that is read.
 func TestDocsNameVariablesThatExist(t *testing.T) {
 	read := map[string]bool{}
 	variables(reflect.TypeFor[settings.All](), read)
@@ -153,7 +154,7 @@ func TestDocsNameVariablesThatExist(t *testing.T) {
 
 var update = flag.Bool("update", false, "write the pages that are made from the program")
 
-// TestDocsNameTestsThatExist: a page that names a test as its evidence names one.
+// TestDocsNameTestsThatExist checks that each test that a page names as its evidence exists.
 func TestDocsNameTestsThatExist(t *testing.T) {
 	found := map[string]bool{}
 	require.NoError(t, filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
@@ -176,8 +177,8 @@ func TestDocsNameTestsThatExist(t *testing.T) {
 	}
 }
 
-// TestCommandsPage: docs/commands.md says of each command, flag and variable what the program says, and of no other. Write it
-// anew with: go test ./cmd/bobosync -run TestCommandsPage -update
+// TestCommandsPage checks that docs/commands.md describes each command, flag and variable exactly as the program does,
+// and no other. Write it again with: go test ./cmd/bobosync -run TestCommandsPage -update
 func TestCommandsPage(t *testing.T) {
 	const path = "../../docs/commands.md"
 	page := commandsPage(wholeTree())
@@ -196,7 +197,7 @@ func TestCommandsPage(t *testing.T) {
 	}
 }
 
-// TestEveryCommandHelps: each command says what it does and shows how it is called.
+// TestEveryCommandHelps checks that the help of each command says what the command does and shows how to call it.
 func TestEveryCommandHelps(t *testing.T) {
 	root := wholeTree()
 	commands.EachCommand(root, func(cmd *cobra.Command) {
@@ -216,7 +217,7 @@ func TestEveryCommandHelps(t *testing.T) {
 	})
 }
 
-// wholeTree is the root with the commands that cobra adds.
+// wholeTree returns the root command with the commands that cobra adds.
 func wholeTree() *cobra.Command {
 	root := rootCommand()
 	root.InitDefaultHelpCmd()
@@ -224,7 +225,7 @@ func wholeTree() *cobra.Command {
 	return root
 }
 
-// ownByCobra reports whether cobra has made a command.
+// ownByCobra reports whether a command was made by cobra.
 func ownByCobra(cmd *cobra.Command) bool {
 	for c := cmd; c != nil; c = c.Parent() {
 		if c.Name() == "completion" || c.Name() == "help" {
@@ -254,7 +255,7 @@ replays and dead letters; its ` + "`--help`" + ` says where to put it.
 The demo is a program of its own: ` + "`make demo`" + `, or ` + "`bin/demo --help`" + `.
 `
 
-// commandsPage writes the reference of all commands and variables.
+// commandsPage returns the reference of all commands and variables.
 func commandsPage(root *cobra.Command) string {
 	var b strings.Builder
 	b.WriteString(pageHead)
@@ -316,7 +317,7 @@ func describeCommand(b *strings.Builder, cmd *cobra.Command) {
 	}
 }
 
-// plain turns a help text into Markdown: what is indented there is a block of code here.
+// plain turns a help text into Markdown: indented text becomes a block of code.
 func plain(text string) string {
 	var lines []string
 	for line := range strings.Lines(text) {
@@ -331,7 +332,7 @@ func plain(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// variableRows lists each variable with its default and who reads it.
+// variableRows lists each variable with its default and its readers.
 func variableRows() (rows [][3]string) {
 	defaults := map[string]string{}
 	defaultsOf(reflect.TypeFor[settings.All](), defaults)
@@ -368,7 +369,7 @@ func variableRows() (rows [][3]string) {
 	return rows
 }
 
-// defaultsOf collects the defaults of all variables that a settings struct reads.
+// defaultsOf collects the defaults of all environment variables that a settings struct reads.
 func defaultsOf(t reflect.Type, into map[string]string) {
 	for field := range t.Fields() {
 		name, options, _ := strings.Cut(field.Tag.Get("env"), ",")
@@ -388,7 +389,7 @@ func defaultsOf(t reflect.Type, into map[string]string) {
 
 func takesArgs(cmd *cobra.Command) bool { return cmd.ValidateArgs([]string{"x"}) == nil }
 
-// codeOf returns the code in a page: indented lines, fenced blocks, and what stands in back quotes.
+// codeOf returns the code in a page: indented lines, fenced blocks, and what is in back quotes.
 func codeOf(page string) string {
 	var code []string
 	fenced := false

@@ -22,12 +22,12 @@ import (
 	"bobosync/shared/topology"
 )
 
-// holding lists the files below a directory in which one of some texts stands, whatever its letter case.
+// holding lists the files below a directory that contain one of the texts, in upper or lower case.
 func holding(t *testing.T, dir string, texts ...string) (found []string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // a broker that runs makes and removes files
+			return nil // a running broker creates and removes files
 		}
 
 		if err != nil || d.IsDir() {
@@ -51,8 +51,8 @@ func holding(t *testing.T, dir string, texts ...string) (found []string) {
 	return found
 }
 
-// TestNothingIsLeftOfAWorkerWhoIsErased: in no file of any store is a byte of him, nor of the hashes under which he was kept; the audit
-// verifies, and all others are as they were.
+// TestNothingIsLeftOfAWorkerWhoIsErased checks that no file of any store contains a byte of the worker's names, nor of
+// the hashes under which the worker was stored. The audit must still verify, and all other workers must be unchanged.
 func TestNothingIsLeftOfAWorkerWhoIsErased(t *testing.T) {
 	const employee, user = "8877123", "Zara.Quill@example.org"
 	s := newSite(t, 8)

@@ -12,7 +12,8 @@ import (
 	"bobosync/shared/telemetry/teletest"
 )
 
-// TestAFileIsSeenFromOutside: while a file goes through the whole program, metrics, health and one trace tell of it.
+// TestAFileIsSeenFromOutside checks that metrics, health and one trace show a file that goes through the whole
+// program.
 func TestAFileIsSeenFromOutside(t *testing.T) {
 	s := newSite(t, 3)
 	s.vars["HTTP_ADDR"] = bustest.FreeAddr(t)

@@ -1,4 +1,4 @@
-// Command bobosync runs all services in one process with the broker inside, and holds the operators' commands.
+// Command bobosync runs all services in one process with an embedded broker, and contains the operators' commands.
 package main
 
 import (
@@ -53,7 +53,7 @@ finished or goes on at the next start.`,
 				return err
 			}
 
-			defer func() { _ = closeLog() }() // there is nowhere left to report it
+			defer func() { _ = closeLog() }() // a failure can no longer be reported
 
 			if err := allinone.Run(cmd.Context(), s, log); err != nil {
 				log.Error("bobosync cannot go on", "error", err)
@@ -67,7 +67,7 @@ finished or goes on at the next start.`,
 	}
 }
 
-// healthcheckCommand asks a running program whether it is alive.
+// healthcheckCommand returns the command that asks a running program whether it is alive.
 func healthcheckCommand(envFile *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "healthcheck",
@@ -85,7 +85,8 @@ that have no other program to ask with.`,
 	}
 }
 
-// demoCommand tells users of earlier versions that the demo is a program of its own.
+// demoCommand returns a command that says where the demo is, for users of earlier versions: it is a program of its
+// own.
 func demoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "demo", Short: "Say where the demo is now", Example: "  bobosync demo", Hidden: true, DisableFlagParsing: true,

@@ -27,7 +27,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// asProgram makes the test's binary the program itself, so that the program under test is built as the test is.
+// asProgram is the variable that makes the test's binary run as the program itself, so that the program under test is
+// built as the test is.
 const asProgram = "BOBOSYNC_TEST_RUN"
 
 func TestMain(m *testing.M) {
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 
 const timeout = time.Minute
 
-// site is a directory with everything of one installation, and the simulated AtHoc that it writes to.
+// site is a directory with everything of one installation, and the simulated AtHoc that the installation writes to.
 type site struct {
 	t     *testing.T
 	root  string
@@ -48,7 +49,8 @@ type site struct {
 	vars  map[string]string
 }
 
-// newSite makes an installation whose AtHoc has the given number of users, for a test that runs beside others.
+// newSite returns an installation whose AtHoc has the given number of users, for a test that runs in parallel with
+// others.
 func newSite(t *testing.T, users int) *site {
 	t.Helper()
 
@@ -67,7 +69,7 @@ func newSite(t *testing.T, users int) *site {
 		t.Fatal(err)
 	}
 
-	t.Cleanup(func() { _ = athoc.Close() }) // nothing is left to be told about it
+	t.Cleanup(func() { _ = athoc.Close() }) // its error no longer matters
 
 	s := &site{t: t, root: t.TempDir(), athoc: athoc}
 	if err := os.Mkdir(s.path("in"), 0o700); err != nil {
@@ -90,7 +92,7 @@ func (s *site) path(parts ...string) string {
 	return filepath.Join(append([]string{s.root}, parts...)...)
 }
 
-// command makes a call of the program with the site's settings and no others.
+// command returns a call of the program with only the site's settings.
 func (s *site) command(args ...string) *exec.Cmd { return command(s.t, s.root, s.vars, args...) }
 
 func command(t *testing.T, dir string, vars map[string]string, args ...string) *exec.Cmd {
@@ -112,7 +114,7 @@ func command(t *testing.T, dir string, vars map[string]string, args ...string) *
 // start runs everything until the returned function is called, or until the end of the test.
 func (s *site) start() (stop func()) {
 	s.t.Helper()
-	_ = os.Remove(s.path("data", client.AddressFile)) // of the run before
+	_ = os.Remove(s.path("data", client.AddressFile)) // of the previous run
 	cmd := s.command("run")
 	var log bytes.Buffer
 
@@ -165,8 +167,8 @@ func (s *site) start() (stop func()) {
 	return stop
 }
 
-// serves reports whether a service answers to all that it is asked: the check is what each offers last. The janitor offers it when it is at
-// work, and its state before that.
+// serves reports whether a service answers everything that it can be asked. The check is the endpoint that each
+// service offers last. The janitor offers it when it leads, and its state before that.
 func (s *site) serves(conn *bus.Conn, service topology.Service) bool {
 	s.t.Helper()
 
@@ -209,7 +211,7 @@ func (s *site) until(what string, holds func() bool) {
 	}
 }
 
-// call runs one command and returns its two outputs and its exit status.
+// call runs one command, and returns its standard output, its standard error and its exit status.
 func (s *site) call(args ...string) (out, text string, status int) {
 	s.t.Helper()
 	return call(s.t, s.command(args...))
@@ -229,7 +231,7 @@ func call(t *testing.T, cmd *exec.Cmd) (out, text string, status int) {
 	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
 }
 
-// succeeds runs a command that must end with 0.
+// succeeds runs a command that must exit with 0.
 func (s *site) succeeds(args ...string) (out string) {
 	s.t.Helper()
 
@@ -241,7 +243,7 @@ func (s *site) succeeds(args ...string) (out string) {
 	return out
 }
 
-// fails runs a command that must end with this status and say something with this text.
+// fails runs a command that must exit with this status and print this text.
 func (s *site) fails(status int, says string, args ...string) {
 	s.t.Helper()
 
@@ -256,7 +258,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// booking is a row of an export: this worker booked on or off some minutes ago.
+// booking returns a row of an export: this worker booked on or off some minutes ago.
 func booking(worker, minutesAgo int, on bool) string {
 	at, kind := time.Now().UTC().Add(-time.Duration(minutesAgo)*time.Minute), "BOF"
 	if on {
@@ -279,7 +281,7 @@ func (s *site) arrives(directory, name string) {
 	s.until(name+" lies in "+directory, func() bool { return exists(s.path(directory, name)) && !exists(s.path("in", name)) })
 }
 
-// onDuty is what AtHoc shows: the value of each user who is on duty.
+// onDuty returns what AtHoc shows: the value of each user who is on duty.
 func (s *site) onDuty() map[string]string {
 	on := map[string]string{}
 	for user, value := range s.athoc.DutyState() {
@@ -293,7 +295,7 @@ func (s *site) onDuty() map[string]string {
 
 func username(worker int) string { return fmt.Sprintf("w%05d@example.org", worker) }
 
-// open has everything use a broker that anybody may do anything at, in the place of the one inside.
+// open makes everything use a broker without access control, instead of the embedded one.
 func (s *site) open() { s.vars["NATS_URL"] = bustest.Start(s.t).ClientURL() }
 
 // broker connects to the broker, as the operators' commands do.
@@ -406,7 +408,7 @@ func TestWrongUse(t *testing.T) {
 	}
 }
 
-// TestTheBrokerInsideIsNotOpen: only who may read the data directory may give orders.
+// TestTheBrokerInsideIsNotOpen checks that only someone who can read the data directory may give orders.
 func TestTheBrokerInsideIsNotOpen(t *testing.T) {
 	s := newSite(t, 1)
 	s.start()

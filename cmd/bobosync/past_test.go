@@ -15,7 +15,8 @@ import (
 	"bobosync/shared/history"
 )
 
-// TestThePastIsKnown: what AtHoc held of a worker at a moment and by which call, who was on duty, and what became of each row of a file.
+// TestThePastIsKnown checks that the commands show what AtHoc held for a worker at a moment and by which call, who was
+// on duty, and what became of each row of a file.
 func TestThePastIsKnown(t *testing.T) {
 	s := newSite(t, 3)
 	s.start()

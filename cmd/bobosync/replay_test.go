@@ -12,7 +12,7 @@ import (
 	"bobosync/shared/control"
 )
 
-// forget is AtHoc's loss of all duty statuses.
+// forget makes AtHoc lose all duty statuses.
 func (s *site) forget() {
 	s.t.Helper()
 
@@ -93,7 +93,7 @@ func TestReplayRestoresEveryStatus(t *testing.T) {
 		args []string
 		want map[string]string
 	}{
-		"file monday":   {[]string{"--file", "monday.csv"}, only(1, 3, 4)}, // 2 too, but off duty
+		"file monday":   {[]string{"--file", "monday.csv"}, only(1, 3, 4)}, // 2 is in the file too, but off duty
 		"workers":       {[]string{"--worker", "00001,00002", "--worker", "00005"}, only(1, 5)},
 		"users":         {[]string{"--user", strings.ToUpper(username(4))}, only(4)},
 		"since":         {[]string{"--since", "1h"}, want},

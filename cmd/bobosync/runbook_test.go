@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// readText returns a file of the project, by its path from the root.
+// readText returns the text of a file of the project, given by its path from the root.
 func readText(t *testing.T, path string) string {
 	t.Helper()
 
@@ -28,7 +28,7 @@ func readText(t *testing.T, path string) string {
 
 const runbookPath = "docs/runbook.md"
 
-// TestRunbookQuotesThePrograms: each text in double quotes is one that a program says.
+// TestRunbookQuotesThePrograms checks that a program says each text in double quotes.
 func TestRunbookQuotesThePrograms(t *testing.T) {
 	said := programTexts(t)
 	quotes := quoted(readText(t, runbookPath))
@@ -41,7 +41,7 @@ func TestRunbookQuotesThePrograms(t *testing.T) {
 	}
 }
 
-// quoted lists what stands in double quotes, outside of code.
+// quoted lists the texts in double quotes, except in code.
 func quoted(page string) (quotes []string) {
 	page = regexp.MustCompile("`[^`\n]*`").ReplaceAllString(page, "")
 	page = regexp.MustCompile(`\n *`).ReplaceAllString(page, " ")
@@ -52,7 +52,7 @@ func quoted(page string) (quotes []string) {
 	return quotes
 }
 
-// programTexts are all constant texts of the programs, those written in parts put together, a line each.
+// programTexts returns all constant texts of the programs, one a line; texts that are written in parts are joined.
 func programTexts(t *testing.T) string {
 	t.Helper()
 
@@ -90,7 +90,7 @@ func programTexts(t *testing.T) string {
 	return said.String()
 }
 
-// constantText returns the value of a text, or of a sum of texts.
+// constantText returns the value of a string literal, or of a sum of them.
 func constantText(expr ast.Expr) (text string, constant bool) {
 	switch e := expr.(type) {
 	case *ast.BasicLit:
@@ -105,7 +105,7 @@ func constantText(expr ast.Expr) (text string, constant bool) {
 	return "", false
 }
 
-// TestRunbookHasEveryFinding: each cause that bobosync status knows leads to a section.
+// TestRunbookHasEveryFinding checks that each cause that bobosync status knows leads to a section.
 func TestRunbookHasEveryFinding(t *testing.T) {
 	_, section, _ := strings.Cut(readText(t, runbookPath), "\n## What status says\n")
 	section, _, _ = strings.Cut(section, "\n## ")
@@ -123,7 +123,8 @@ func TestRunbookHasEveryFinding(t *testing.T) {
 	}
 }
 
-// TestRunbookNamesMetricsAndAlertsThatExist: so that a search for them finds them.
+// TestRunbookNamesMetricsAndAlertsThatExist checks the names of metrics and alerts, so that a search for them
+// succeeds.
 func TestRunbookNamesMetricsAndAlertsThatExist(t *testing.T) {
 	page, metrics, rules := readText(t, runbookPath), readText(t, "docs/metrics.md"), readText(t, rulesPath)
 	found := 0
@@ -142,7 +143,7 @@ func TestRunbookNamesMetricsAndAlertsThatExist(t *testing.T) {
 	require.Greater(t, found, 20)
 }
 
-// TestOldGuideIsAccountedFor: each row of the table has a command, or says why there is nothing to do.
+// TestOldGuideIsAccountedFor checks that each row of the table has a command, or says why there is nothing to do.
 func TestOldGuideIsAccountedFor(t *testing.T) {
 	_, table, ok := strings.Cut(readText(t, runbookPath), "\n## The old guide, line by line\n")
 	require.True(t, ok)
@@ -167,7 +168,7 @@ func TestOldGuideIsAccountedFor(t *testing.T) {
 	require.GreaterOrEqual(t, rows, 200)
 }
 
-// TestRunbookLinks: each link leads to a heading that exists.
+// TestRunbookLinks checks that each link leads to an existing heading.
 func TestRunbookLinks(t *testing.T) {
 	page := readText(t, runbookPath)
 	links := regexp.MustCompile(`\]\(([^)#]*)(?:#([^)]*))?\)`).FindAllStringSubmatch(page, -1)
@@ -190,7 +191,7 @@ var (
 	notLinked = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
-// anchors are the headings of a page as links name them.
+// anchors returns the names by which links refer to a page's headings.
 func anchors(page string) map[string]bool {
 	found := map[string]bool{}
 	for _, m := range heading.FindAllStringSubmatch(page, -1) {
@@ -203,7 +204,8 @@ func anchors(page string) map[string]bool {
 
 const rulesPath = "deploy/prometheus/bobosync.rules.yaml"
 
-// TestAlertsLeadToTheRunbook: each alert names a section that exists, and a command that can be given as it stands.
+// TestAlertsLeadToTheRunbook checks that each alert names an existing section, and a command that can be run as it is
+// written.
 func TestAlertsLeadToTheRunbook(t *testing.T) {
 	rules := readText(t, rulesPath)
 	alerts := strings.Split(rules, "- alert: ")[1:]
@@ -225,7 +227,7 @@ func TestAlertsLeadToTheRunbook(t *testing.T) {
 	}
 }
 
-// requireCommand fails unless a command line is one that the program takes.
+// requireCommand fails unless the program accepts a command line.
 func requireCommand(t *testing.T, line string) {
 	t.Helper()
 

@@ -18,7 +18,7 @@ import (
 	"bobosync/shared/login"
 )
 
-// Bounds of the options.
+// The bounds of the options.
 const (
 	minWorkers = 30
 	maxWorkers = 20_000
@@ -27,47 +27,50 @@ const (
 )
 
 const (
-	// startTimeout is how long the services may take until they have asked AtHoc for its users.
+	// startTimeout is how long the services may take to start and ask AtHoc for its users.
 	startTimeout = 30 * time.Second
-	// stopTimeout is how long they may take to end.
+	// stopTimeout is how long the services may take to end.
 	stopTimeout = 30 * time.Second
-	// confirmTimeout is how long after the last drop all files must be confirmed.
+	// confirmTimeout is how long after the last drop the demo waits for all files to be confirmed.
 	confirmTimeout = 60 * time.Second
-	// drawInterval is how often the progress is shown.
+	// drawInterval is the time between two draws of the progress.
 	drawInterval = 100 * time.Millisecond
-	// tailLines is how much of the log is shown after a failure.
+	// tailLines is how many lines of the log are shown after a failure.
 	tailLines = 15
 )
 
-// errWrong says that the demo went to its end, and that the end is not the right one.
+// errWrong means that the demo ran to its end, but the end state is wrong.
 var errWrong = errors.New("the end state is not the right one")
 
-// options say what is shown, and how.
+// options say what the demo shows, and how.
 type options struct {
-	// Workers and Files are how many there are; see minWorkers and so on.
+	// Workers and Files are the numbers of workers and files; see minWorkers and the other bounds.
 	Workers, Files int
-	// Seed makes the same workers and files again; their times depend on the clock.
+	// Seed makes the plan repeatable: the same seed gives the same workers and files, but their times depend on the
+	// clock.
 	Seed uint64
-	// Keep leaves the temporary directory where it is.
+	// Keep means that the temporary directory is not removed.
 	Keep bool
 	// Verbose copies the services' log to Err, instead of the live view.
 	Verbose bool
-	// Out gets the progress and the result: a live view on a terminal, else lines. Err gets the log, if at all.
+	// Out gets the progress and the result: a live view on a terminal, lines elsewhere. Err gets the log if Verbose is
+	// set, and its end after a failure.
 	Out, Err io.Writer
 	// Serve runs all services with the given settings until ctx ends, and returns when all of them have ended.
 	Serve func(ctx context.Context, vars map[string]string, log *slog.Logger) error
 
-	// Span is the time over which the files are dropped (0: 18 s), Outage is for how long AtHoc fails meanwhile (0: 4 s).
+	// Span is the time over which the files are dropped (0 means 18 s). Outage is how long AtHoc fails meanwhile (0
+	// means 4 s).
 	Span, Outage time.Duration
 }
 
-// Durations that stand for 0.
+// The durations that 0 means.
 const (
 	defaultSpan   = 18 * time.Second
 	defaultOutage = 4 * time.Second
 )
 
-// Validate reports numbers that the demo cannot work with.
+// Validate reports options that the demo cannot work with.
 func (o *options) Validate() error {
 	var errs []error
 	if o.Workers < minWorkers || o.Workers > maxWorkers {
@@ -81,7 +84,7 @@ func (o *options) Validate() error {
 	return errors.Join(errs...)
 }
 
-// demo is one run. All but the tally belongs to one goroutine.
+// demo is one run. Everything but the tally is used by one goroutine only.
 type demo struct {
 	opts   options
 	plan   plan
@@ -92,12 +95,12 @@ type demo struct {
 	tally  *tally
 	watch  *watch
 	judge  *judge
-	outage *outage // nil but in AtHoc's outage
+	outage *outage // nil except during AtHoc's outage
 }
 
-// play shows the demo. It returns nil if the end state is right, errWrong if it is not, the context's error if ctx ended
-// before the end, and what else went wrong. It leaves nothing behind unless options.Keep is set or it failed: then the
-// directory, which it names, holds the files and the log.
+// play shows the demo. It returns nil if the end state is right, errWrong if it is not, the context's error if ctx
+// ended before the end, and otherwise whatever went wrong. It leaves nothing behind, unless options.Keep is set or it
+// failed: then the directory, whose path it prints, holds the files and the log.
 func play(ctx context.Context, o options) (err error) {
 	if err := o.Validate(); err != nil {
 		return err
@@ -110,7 +113,7 @@ func play(ctx context.Context, o options) (err error) {
 		return err
 	}
 
-	// The interruption is judged by the caller's context: ours ends on other grounds, too.
+	// The caller's context decides whether this is an interruption: contexts made in here end for other reasons, too.
 	defer func() { err = errors.Join(err, d.cleanUp(err, ctx.Err() != nil)) }()
 	defer d.screen.close()
 
@@ -127,7 +130,7 @@ func play(ctx context.Context, o options) (err error) {
 	return d.run(ctx)
 }
 
-// logger writes to the file, and to Err as well if that is asked for.
+// logger returns a logger that writes to the file, and also to Err if Verbose is set.
 func (o *options) logger(file io.Writer) (*slog.Logger, error) {
 	if o.Verbose {
 		file = io.MultiWriter(file, o.Err)
@@ -201,7 +204,7 @@ func (d *demo) startAtHoc(ctx context.Context) (err error) {
 		return fmt.Errorf("make the simulated AtHoc: %w", err)
 	}
 
-	// It must outlive the services, which still may have a call on its way when ctx ends: Close ends it.
+	// The simulator must outlive the services, which may still have a call under way when ctx ends. Close ends it.
 	if err := d.sim.Start(context.WithoutCancel(ctx), "127.0.0.1:0"); err != nil {
 		return errors.Join(fmt.Errorf("start the simulated AtHoc: %w", err), d.sim.Close())
 	}
@@ -209,10 +212,10 @@ func (d *demo) startAtHoc(ctx context.Context) (err error) {
 	return nil
 }
 
-// services are the running services.
+// services represents the running services.
 type services struct {
 	cancel context.CancelFunc
-	// ended is closed when all have ended; err is set then.
+	// ended is closed when all services have ended; err is set before that.
 	ended chan struct{}
 	err   error
 }
@@ -241,7 +244,7 @@ func (d *demo) startServices(ctx context.Context) (*services, error) {
 	return s, nil
 }
 
-// openConsole says where the console is, as soon as it is there.
+// openConsole shows a link to the console as soon as the console is there.
 func (d *demo) openConsole(ctx context.Context, s *services) error {
 	ticker := time.NewTicker(drawInterval)
 	defer ticker.Stop()
@@ -267,7 +270,7 @@ func (d *demo) openConsole(ctx context.Context, s *services) error {
 	}
 }
 
-// failed is what an early end of the services is reported as.
+// failed returns the error for services that ended too early.
 func (s *services) failed() error {
 	if s.err != nil {
 		return fmt.Errorf("the services ended too early: %w", s.err)
@@ -295,7 +298,7 @@ func (d *demo) stop(s *services) error {
 	return nil
 }
 
-// cleanUp removes the directory, or says where it is. After a failure it shows the end of the log.
+// cleanUp removes the directory, or says where it is if it is kept. After a failure it shows the end of the log.
 func (d *demo) cleanUp(err error, interrupted bool) error {
 	failed := err != nil && !interrupted
 	if failed {
@@ -318,7 +321,7 @@ func (d *demo) cleanUp(err error, interrupted bool) error {
 	return nil
 }
 
-// directories are the paths below the demo's directory.
+// directories gives the paths below the demo's directory.
 type directories struct{ home string }
 
 func newDirectories() (directories, error) {
@@ -344,14 +347,15 @@ func (p directories) failed() string    { return filepath.Join(p.home, "failed")
 func (p directories) data() string      { return filepath.Join(p.home, "data") }
 func (p directories) log() string       { return filepath.Join(p.home, "bobosync.log") }
 
-// settings are those of all services. Nothing is taken from the environment, which may be that of a real installation.
+// settings returns the settings of all services. None is taken from the environment, which may be that of a real
+// installation.
 func (p directories) settings(s *sim.Simulator) map[string]string {
 	vars := map[string]string{
 		"CSV_DIRECTORY": p.input(), "PROCESSED_DIRECTORY": p.processed(), "FAILED_FILES_DIRECTORY": p.failed(),
 		"DATA_DIRECTORY": p.data(),
 		"SETTLE_TIME":    "300ms", "POLL_INTERVAL": "1s",
 		"ATHOC_RATE_LIMIT": "20",
-		// Wall clocks that never jump: an hour that comes twice would leave two right ends.
+		// These clocks never jump: a repeated hour would allow two right end states.
 		"BOBO_TIMEZONE": "UTC", "ATHOC_TIMEZONE": "UTC",
 		"AUTO_CLEANUP_HOURS": fmt.Sprint(int(lifetime.Hours())),
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// smallDemo is the demo with few files, and with a temporary directory that is the test's.
+// smallDemo returns options for a demo with few files, whose temporary directory belongs to the test.
 func smallDemo(t *testing.T) (o options, out *bytes.Buffer, temp string) {
 	t.Helper()
 
@@ -70,7 +70,7 @@ func TestDemoEndsRight(t *testing.T) {
 	}
 }
 
-// TestDemoFindsWrongEnds runs a pipeline that is set up wrongly: it takes AtHoc to be somewhere else.
+// TestDemoFindsWrongEnds runs a pipeline that is set up wrongly: it uses another address for AtHoc.
 func TestDemoFindsWrongEnds(t *testing.T) {
 	o, out, temp := smallDemo(t)
 	o.Serve = func(ctx context.Context, vars map[string]string, log *slog.Logger) error {

@@ -15,8 +15,9 @@ import (
 	"bobosync/cmd/athocsim/sim"
 )
 
-// judge reads the files for itself, as simply as can be and with none of the pipeline's code, to say what AtHoc should hold
-// in the end: of each worker the latest booking counts, and at the same second the one that is read later.
+// judge reads the files on its own, as simply as possible and without the pipeline's code, to determine what AtHoc
+// should hold in the end. Of each worker the latest booking counts; of several at the same second, the one that is
+// read last.
 type judge struct {
 	now    time.Time
 	latest map[string]stamp // by employee id
@@ -29,14 +30,15 @@ type stamp struct {
 	on bool
 }
 
-// count is what was found in a file.
+// count is the number of rows found in a file, and how many of them must be rejected.
 type count struct{ rows, rejected int }
 
 func newJudge(now time.Time) *judge {
 	return &judge{now: now, latest: map[string]stamp{}, known: map[[sha256.Size]byte]bool{}}
 }
 
-// read takes the next file, in the order of reading. Content that was read before is skipped, and so is what is no text.
+// read reads the next file; files must be given in the order in which ingest reads them. Content that was read before
+// is skipped, and so is content that is not text.
 func (j *judge) read(text []byte) count {
 	id := sha256.Sum256(text)
 	if j.known[id] || !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
@@ -88,8 +90,8 @@ func (j *judge) parse(line string) (employee string, s stamp, ok bool) {
 	return employee, stamp{at, transaction == "BON"}, true
 }
 
-// want is what AtHoc should hold, by username; who is off duty is not in it. A worker of whom no file speaks, or whose user
-// may not be written, keeps what was there at the start.
+// want returns what AtHoc should hold, by username; users who are off duty are left out. A worker whom no file
+// mentions, or whose user may not be written, keeps the status from the start.
 func (j *judge) want(workers []worker) map[string]string {
 	want := map[string]string{}
 	for _, w := range workers {

@@ -11,7 +11,7 @@ import (
 
 var noon = time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
 
-// rowAt writes a row by hand, so that the tests do not lean on the planner.
+// rowAt builds a row by hand, so that the tests do not depend on the planner.
 func rowAt(transaction, employee string, at time.Time) string {
 	s := at.Format("20060102150405")
 	return strings.Join([]string{transaction, employee, "PAY1", s[:8], s[8:], s, "1", "52.1", "-1.2", "5.0"}, ",")

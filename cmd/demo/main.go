@@ -1,8 +1,9 @@
-// Command demo shows the whole pipeline working, for real, on one machine: it makes up workers and BOBO files with all that
-// goes wrong with such files, drops them over some seconds into a directory that the services watch, lets a simulated
-// AtHoc fail for a while, and in the end judges whether AtHoc holds the right status of everybody.
+// Command demo shows the whole pipeline really working on one machine. It invents workers, and BOBO files with
+// everything that goes wrong with such files. It drops the files over some seconds into a directory that the services
+// watch, makes a simulated AtHoc fail for a while, and in the end judges whether AtHoc holds the right status for
+// everybody.
 //
-// Only the loopback interface is used, and everything lies in a temporary directory.
+// It uses only the loopback interface, and keeps everything in a temporary directory.
 package main
 
 import (
@@ -22,18 +23,18 @@ import (
 	"bobosync/shared/program"
 )
 
-// Exit statuses.
+// The exit statuses.
 const (
 	exitFailed = 1
 	exitUsage  = 2
-	// exitInterrupted is that of a program which Ctrl-C ended, by custom.
+	// exitInterrupted is the customary status of a program that Ctrl-C ended.
 	exitInterrupted = 130
 )
 
 func main() { os.Exit(run()) }
 
 func run() int {
-	// A closed terminal and a closed pipe must not leave the temporary directory behind.
+	// When the terminal or a pipe is closed, the temporary directory must still be removed.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 
@@ -53,7 +54,7 @@ func run() int {
 		fmt.Fprintf(os.Stderr, "demo: %v\nHow it is used: demo --help\n", err)
 		return exitUsage
 	case errors.Is(err, errWrong):
-		return exitFailed // its report has said so
+		return exitFailed // the report has said so
 	case ctx.Err() != nil:
 		fmt.Fprintln(os.Stderr, "demo: interrupted")
 		return exitInterrupted
@@ -63,7 +64,7 @@ func run() int {
 	}
 }
 
-// command reads the options from the command line.
+// command returns the command line, which sets the options.
 func command(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -84,7 +85,7 @@ The exit status is 0 if it is right, and 1 if it is not. No settings are needed,
 	return cmd
 }
 
-// serve runs all services with the given settings and no others.
+// serve runs all services with the given settings, and with none from the environment.
 func serve(ctx context.Context, vars map[string]string, log *slog.Logger) error {
 	var s settings.All
 	if err := config.Load(ctx, config.Map(vars), &s); err != nil {

@@ -15,21 +15,21 @@ import (
 // lifetime is the age after which duty counts as stale.
 const lifetime = 24 * time.Hour
 
-// role says how a worker stands in AtHoc, and what the files say of them.
+// role says what AtHoc has of a worker, and what the files say about them.
 type role int
 
 const (
 	// plain workers have a user, and book on and off.
 	plain role = iota
-	// idle workers have a user with a status; no file speaks of them, so it must stay.
+	// idle workers have a user with a status. No file mentions them, so the status must stay.
 	idle
-	// corrected workers have bookings at the same second, of which the one that is read later counts.
+	// corrected workers have several bookings at the same second, of which the one that is read last counts.
 	corrected
-	// forgotten workers have only bookings that are older than the lifetime.
+	// forgotten workers have only bookings that are older than lifetime.
 	forgotten
-	// removed workers have a user who is taken out of AtHoc after the mapping was read.
+	// removed workers have a user that is removed from AtHoc after the mapping was read.
 	removed
-	// forbidden workers have a user whom the account may not write.
+	// forbidden workers have a user that the account may not write.
 	forbidden
 	// unknown workers have no user in AtHoc.
 	unknown
@@ -59,7 +59,7 @@ const (
 	late       kind = "a late file with old bookings"
 )
 
-// specials are the files of which there is one each, and when they come, as a part of the span.
+// specials are the special files, one of each kind, with the time of their drop as a fraction of the span.
 var specials = []struct {
 	kind kind
 	at   float64
@@ -68,7 +68,8 @@ var specials = []struct {
 	{inOutage, 0.52}, {correction, 0.78}, {late, 0.86},
 }
 
-// Ages of bookings. Those of the special files are newer than all others, so that each of these files matters in the end.
+// The ages of bookings. Those of the special files are newer than all others, so that each of these files makes a
+// difference in the end.
 const (
 	ageNewest, ageNewer, ageNew, ageOld = 2 * time.Minute, 3 * time.Minute, 4 * time.Minute, 6 * time.Minute
 )
@@ -77,9 +78,10 @@ const (
 	outageAt = 0.46 // of the span
 	// rowsPerFile is how many bookings an ordinary file has on average.
 	rowsPerFile = 36
-	// pieceInterval is how often the growing file gets a piece: more often than the time after which a file counts as whole.
+	// pieceInterval is the time between two pieces of the growing file, less than the time after which a file counts
+	// as finished.
 	pieceInterval = 100 * time.Millisecond
-	// growthPart is for how long the file grows, as a part of the span.
+	// growthPart is how long the file grows, as a fraction of the span.
 	growthPart = 0.14
 )
 
@@ -88,36 +90,36 @@ type file struct {
 	kind kind
 	name string
 	text []byte
-	// at is when it is dropped, or when its first piece is written, since the start.
+	// at is when the file is dropped, or its first piece is written, counted from the start.
 	at time.Duration
-	// pieces are the lengths in which a growing file is written.
+	// pieces are the lengths of the pieces in which a growing file is written.
 	pieces []int
 }
 
-// plan is all that is going to happen. The same options give the same plan.
+// plan is everything that will happen. The same options give the same plan.
 type plan struct {
 	workers []worker
-	// files are in the order of at.
+	// files are sorted by at.
 	files []file
-	// outageAt is when AtHoc begins to fail, for as long as outage.
+	// outageAt is when AtHoc begins to fail, and outage is for how long.
 	outageAt, outage time.Duration
 }
 
 type planOptions struct {
 	seed           uint64
 	now            time.Time
-	workers, files int // how many
+	workers, files int // their numbers
 	span, outage   time.Duration
 }
 
-// booking is one that a worker makes.
+// booking is one booking of a worker.
 type booking struct {
 	worker int
 	at     time.Time
 	on     bool
 }
 
-// second is one of a worker's.
+// second is a second at which a worker has a booking.
 type second struct {
 	worker int
 	unix   int64
@@ -127,7 +129,7 @@ type planner struct {
 	opts  planOptions
 	rng   *rand.Rand
 	plan  plan
-	taken map[second]bool // no two bookings share one by chance
+	taken map[second]bool // so that no two bookings of a worker share a second by chance
 }
 
 func newPlan(o planOptions) plan {
@@ -142,7 +144,7 @@ func newPlan(o planOptions) plan {
 
 func part(d time.Duration, of float64) time.Duration { return time.Duration(of * float64(d)) }
 
-// users are the plan's workers as AtHoc has them at the start.
+// users returns the plan's workers as AtHoc has them at the start.
 func (p *plan) users() []sim.User {
 	var users []sim.User
 	for _, w := range p.workers {
@@ -161,7 +163,7 @@ func (p *plan) users() []sim.User {
 	return users
 }
 
-// logins are the usernames of a role.
+// logins returns the usernames of the workers with a role.
 func (p *plan) logins(r role) []string {
 	var logins []string
 	for _, w := range p.workers {
@@ -180,7 +182,7 @@ var (
 		"hayes lindqvist osborne reid novak barton singh quinn castle devlin marsh yates")
 )
 
-// makeWorkers gives a few of the workers each special role.
+// makeWorkers makes the workers and gives a few of them each special role.
 func (p *planner) makeWorkers() {
 	few := max(2, p.opts.workers/50)
 	var roles []role
@@ -213,7 +215,7 @@ func (p *planner) makeWorkers() {
 	}
 }
 
-// with lists the workers of a role.
+// with returns the indexes of the workers with a role.
 func (p *planner) with(r role) []int {
 	var some []int
 	for i, w := range p.plan.workers {
@@ -225,12 +227,12 @@ func (p *planner) with(r role) []int {
 	return some
 }
 
-// moment draws a second between two ages.
+// moment draws a second whose age lies between the two given ages.
 func (p *planner) moment(youngest, oldest time.Duration) time.Time {
 	return p.opts.now.Add(-youngest - time.Duration(p.rng.Int64N(int64(oldest-youngest)))).Truncate(time.Second)
 }
 
-// booking draws one of a worker at a second that no other booking of theirs has.
+// booking draws a booking of a worker, at a second at which that worker has no other.
 func (p *planner) booking(worker int, on bool, youngest, oldest time.Duration) booking {
 	for {
 		b := booking{worker, p.moment(youngest, oldest), on}
@@ -249,7 +251,7 @@ func (p *planner) makeFiles() {
 
 	n := p.opts.files - len(specials)
 	for i := range n {
-		// Evenly, but for some that come together.
+		// They are spread evenly, except that some are dropped together.
 		at := part(p.opts.span, (float64(i)+p.rng.Float64())/float64(n))
 		if i > 0 && p.rng.IntN(4) == 0 {
 			at = p.plan.files[len(p.plan.files)-1].at
@@ -277,7 +279,7 @@ func (p *planner) makeFiles() {
 	}
 }
 
-// name is unique; its ending is .CSV now and then.
+// name returns the unique name of file i; its extension is sometimes .CSV.
 func (p *planner) name(i int) string {
 	ending := ".csv"
 	if p.rng.IntN(8) == 0 {
@@ -287,7 +289,7 @@ func (p *planner) name(i int) string {
 	return fmt.Sprintf("BOBO_%s_%04d%s", p.opts.now.Format("20060102"), i+1, ending)
 }
 
-// ordinaryRows spreads the bookings of a day over n files, out of order, some of them into two files.
+// ordinaryRows spreads the bookings of a day over n files, not strictly in order; some bookings are in two files.
 func (p *planner) ordinaryRows(n int) [][]string {
 	files := make([][]booking, n)
 	all := p.day(n * rowsPerFile)
@@ -308,7 +310,7 @@ func (p *planner) ordinaryRows(n int) [][]string {
 			own = slices.Insert(own, p.rng.IntN(len(own)+1), p.badRow(boborow.Flaw(p.rng.IntN(int(boborow.Flaws)))))
 		}
 
-		if i > 0 && (i == 1 || p.rng.IntN(4) == 0) { // an export that overlaps with the one before
+		if i > 0 && (i == 1 || p.rng.IntN(4) == 0) { // an export that overlaps with the previous one
 			before := rows[i-1]
 			own = append(slices.Clone(before[max(0, len(before)-8):]), own...)
 		}
@@ -319,7 +321,7 @@ func (p *planner) ordinaryRows(n int) [][]string {
 	return rows
 }
 
-// day makes about n bookings of the last hours, oldest first: each worker comes and goes in turn.
+// day draws about n bookings of the last hours, oldest first; each worker books on and off in turn.
 func (p *planner) day(n int) []booking {
 	var workers []int
 	for i, w := range p.plan.workers {
@@ -395,7 +397,7 @@ func (p *planner) fillSpecial(f *file, i int) {
 	}
 }
 
-// original is an ordinary file that comes before file i, if there is one; it always does, by the number of files.
+// original returns the latest ordinary file before file i, or the file of kind firstSaid if there is none.
 func (p *planner) original(i int) *file {
 	for n := i - 1; n >= 0; n-- {
 		if p.plan.files[n].kind == ordinary {
@@ -406,15 +408,16 @@ func (p *planner) original(i int) *file {
 	return &p.plan.files[slices.IndexFunc(p.plan.files, func(f file) bool { return f.kind == firstSaid })]
 }
 
-// some draws n plain workers.
+// some returns n plain workers at random.
 func (p *planner) some(n int) []int {
 	everyday := p.with(plain)
 	p.rng.Shuffle(len(everyday), func(i, j int) { everyday[i], everyday[j] = everyday[j], everyday[i] })
 	return everyday[:n]
 }
 
-// corrections are the latest bookings of the corrected workers: half of them are first said one way and then, in the file
-// of corrections, at the same second another way; the others have both in the file of corrections.
+// corrections returns rows with the latest bookings of the corrected workers, all at the same second: those of the
+// first file, or with again those of the file of corrections. Half of these workers are booked one way in the first
+// file and the other way in the file of corrections. The others have both bookings in the file of corrections.
 func (p *planner) corrections(again bool) []string {
 	var rows []string
 	for n, w := range p.with(corrected) {
@@ -433,7 +436,7 @@ func (p *planner) corrections(again bool) []string {
 	return rows
 }
 
-// lateRows are bookings from before all others, and all that the forgotten workers ever made.
+// lateRows returns bookings that are older than all others, and the only bookings of the forgotten workers.
 func (p *planner) lateRows() []string {
 	var some []booking
 	for range 2 * rowsPerFile {

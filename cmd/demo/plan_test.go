@@ -32,7 +32,7 @@ func TestPlanIsRepeatable(t *testing.T) {
 	}
 }
 
-// TestPlanHolds checks, for plans of many sizes, that each oddity that the demo promises is in them.
+// TestPlanHolds checks, for plans of many sizes, that each has all the oddities that the demo promises.
 func TestPlanHolds(t *testing.T) {
 	for size, seeds := range map[[2]int]uint64{{minWorkers, minFiles}: 8, {400, 120}: 2, {2000, 30}: 2, {50, 200}: 1} {
 		for seed := range seeds {
@@ -75,7 +75,7 @@ func checkWorkers(t *testing.T, p *plan) {
 	}
 }
 
-// checkFiles checks what holds for all files, and returns the special ones.
+// checkFiles checks what must be true of all files, and returns the special ones.
 func checkFiles(t *testing.T, p *plan) map[kind]*file {
 	t.Helper()
 
@@ -160,7 +160,8 @@ func checkCopy(t *testing.T, p *plan, again *file) {
 	t.Error("the copy has no original")
 }
 
-// checkDecisive checks that the specials matter: a pipeline that got one of them wrong would end in another state.
+// checkDecisive checks that the special files matter: a pipeline that handled one of them wrongly would reach another
+// end state.
 func checkDecisive(t *testing.T, p *plan, byKind map[kind]*file) {
 	t.Helper()
 
@@ -200,8 +201,8 @@ func end(p *plan, want func(*file) bool) map[string]string {
 	return j.want(p.workers)
 }
 
-// TestPlanIsUnambiguous checks that the order of reading decides only between the file of corrections and what it corrects:
-// between others it is left to chance.
+// TestPlanIsUnambiguous checks that the order of reading matters only for the file of corrections and the file that it
+// corrects: the order of the others is left to chance.
 func TestPlanIsUnambiguous(t *testing.T) {
 	p := newPlan(testOptions(1, 100, 60))
 	said := map[string]string{}

@@ -13,14 +13,14 @@ import (
 	"bobosync/cmd/athocsim/sim"
 )
 
-// step is something that is done at a moment since the start.
+// step is an action at a moment counted from the start.
 type step struct {
 	at time.Duration
 	do func() error
 }
 
-// perform lets everything happen, and returns when all files are confirmed, or should have been. It returns when the first
-// file could be dropped.
+// perform plays the plan. It returns when all files are confirmed, or when they should have been, and gives the moment
+// from which files could be dropped.
 func (d *demo) perform(ctx context.Context, s *services) (began time.Time, err error) {
 	ticker := time.NewTicker(drawInterval)
 	defer ticker.Stop()
@@ -104,7 +104,7 @@ func (d *demo) untilMapped(ctx context.Context, s *services, look <-chan time.Ti
 	return nil
 }
 
-// meddle makes trouble for single users.
+// meddle causes trouble for single users: it removes some from AtHoc, and forbids writing others.
 func (d *demo) meddle() error {
 	if _, err := d.sim.RemoveUsers(d.plan.logins(removed)...); err != nil {
 		return fmt.Errorf("remove a user from AtHoc: %w", err)
@@ -117,7 +117,7 @@ func (d *demo) meddle() error {
 	return nil
 }
 
-// steps are what happens, by time.
+// steps returns the plan's actions in the order of their times.
 func (d *demo) steps() []step {
 	steps := []step{{d.plan.outageAt, d.fail}}
 	for i := range d.plan.files {
@@ -139,13 +139,13 @@ func (d *demo) steps() []step {
 	return steps
 }
 
-// outage is what AtHoc's outage is known by while it lasts.
+// outage is AtHoc's outage while it lasts.
 type outage struct {
 	fault int
 	until time.Time
 }
 
-// fail lets AtHoc answer 503, until recover ends that.
+// fail makes AtHoc answer 503 until recover ends that.
 func (d *demo) fail() error {
 	fault, err := d.sim.AddFault(sim.Fault{Kind: sim.FaultStatus, Status: http.StatusServiceUnavailable})
 	if err != nil {
@@ -159,7 +159,8 @@ func (d *demo) fail() error {
 	return nil
 }
 
-// recover ends the outage when its time is over, but not before a call has met it: on a busy machine none may have come by then.
+// recover ends the outage when its time is over, but not before a call has failed: on a busy machine there may have
+// been none yet.
 func (d *demo) recover(now time.Time) {
 	if d.outage == nil || now.Before(d.outage.until) || d.tally.get().first.IsZero() {
 		return
@@ -189,10 +190,10 @@ func (d *demo) drop(f *file) error {
 	return nil
 }
 
-// dropped notes that a file lies there whole, which is the order in which the files are read.
+// dropped records that a file is complete. Files are read in the order in which they become complete.
 func (d *demo) dropped(f *file) { d.watch.dropped(f, d.judge.read(f.text)) }
 
-// grow returns the step that writes a piece of a file where it lies.
+// grow returns the action that appends a piece of a file in the input directory.
 func (d *demo) grow(f *file, from, to int) func() error {
 	return func() error {
 		if from == 0 {
@@ -218,7 +219,7 @@ func (d *demo) grow(f *file, from, to int) func() error {
 	}
 }
 
-// count updates the progress and shows it. It returns how many files are not confirmed.
+// count updates the progress and shows it. It returns the number of dropped files that are not confirmed yet.
 func (d *demo) count() (waiting int, err error) {
 	now := time.Now()
 
@@ -236,5 +237,5 @@ func (d *demo) count() (waiting int, err error) {
 	return len(d.watch.waiting), nil
 }
 
-// say shows what happens.
+// say shows an event.
 func (d *demo) say(format string, args ...any) { d.screen.event(fmt.Sprintf(format, args...)) }

@@ -18,28 +18,29 @@ import (
 	"bobosync/shared/config"
 )
 
-// shownFindings is how many findings of a kind are shown.
+// shownFindings is the largest number of findings of a kind that are shown.
 const shownFindings = 5
 
-// report is what came of it all.
+// report is the result of the demo.
 type report struct {
 	took                               time.Duration
 	dropped, processed, setAside, left int
-	// outcomes and rejected count rows, by the names of the ledger.
+	// outcomes and rejected count rows by the ledger's names for outcomes and reasons.
 	outcomes, rejected map[string]int
 	pending            int
 	calls              calls
-	// quick are the times from drop to confirmed of files that the outage did not hit, slow of those that it did.
+	// quick and slow are the times from drop to confirmation: slow of the files that the outage affected, quick of the
+	// others.
 	quick, slow []time.Duration
 	users, on   int
-	// wrong are users with a wrong status, unsettled what is wrong with the account of rows.
+	// wrong lists the users with a wrong status, unsettled what is wrong with the rows' outcomes.
 	wrong, unsettled []string
 }
 
 // right reports whether everything ended as it should.
 func (r *report) right() bool { return len(r.wrong) == 0 && len(r.unsettled) == 0 }
 
-// report reads how it ended. The services must have stopped.
+// report collects the result. The services must have stopped.
 func (d *demo) report(ctx context.Context) (*report, error) {
 	r := &report{
 		dropped: len(d.watch.drops), left: len(d.watch.waiting), outcomes: map[string]int{}, rejected: map[string]int{},
@@ -66,7 +67,7 @@ func (d *demo) report(ctx context.Context) (*report, error) {
 	return r, nil
 }
 
-// ledger reads what ingest knows of the files, by their SHA-256.
+// ledger reads ingest's records of the files, by the SHA-256 of their content.
 func (d *demo) ledger(ctx context.Context) (files map[string]*ingest.File, err error) {
 	var cfg ingest.Config
 
@@ -93,7 +94,7 @@ func (d *demo) ledger(ctx context.Context) (files map[string]*ingest.File, err e
 	return files, nil
 }
 
-// account sums up the rows, and checks for each file that none of them is missing.
+// account adds up the rows, and checks for each file that none is missing.
 func (r *report) account(drops []drop, files map[string]*ingest.File) {
 	for _, f := range files {
 		r.pending += f.Pending()
@@ -143,7 +144,8 @@ func (r *report) account(drops []drop, files map[string]*ingest.File) {
 	}
 }
 
-// setAside finds a file that is no text by its name: it is not read to its end, and so not known by its whole content.
+// setAside finds the record of a file that is not text by its name. Ingest does not read such a file to its end, so
+// the record has no hash of the whole content.
 func setAside(files map[string]*ingest.File, name string) *ingest.File {
 	for _, f := range files {
 		if f.Name == name && f.Problem != "" {
@@ -154,7 +156,7 @@ func setAside(files map[string]*ingest.File, name string) *ingest.File {
 	return nil
 }
 
-// time notes how long a file took from its drop to its last outcome.
+// time records how long a file took from its drop to its last outcome.
 func (r *report) time(dropped, finished time.Time) {
 	took := max(finished.Sub(dropped), 0)
 	down := !r.calls.first.IsZero() && finished.After(r.calls.first) && (r.calls.last.IsZero() || dropped.Before(r.calls.last))
@@ -165,7 +167,7 @@ func (r *report) time(dropped, finished time.Time) {
 	}
 }
 
-// countFiles counts the files in a directory; one that was never made has none.
+// countFiles counts the files in a directory. A directory that does not exist has none.
 func countFiles(dir string) (int, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -175,7 +177,7 @@ func countFiles(dir string) (int, error) {
 	return len(entries), err
 }
 
-// lines writes the report.
+// lines returns the report's lines.
 func (r *report) lines(color bool) []string {
 	st := style{color: color}
 
@@ -225,7 +227,7 @@ func timeLine(name string, times []time.Duration) string {
 		seconds(percentile(times, 99)), seconds(times[len(times)-1]))
 }
 
-// percentile is the smallest of the sorted times that so many percent do not exceed.
+// percentile returns the smallest of the sorted times such that the given percentage of them do not exceed it.
 func percentile(sorted []time.Duration, percent int) time.Duration {
 	return sorted[max(0, (len(sorted)*percent+99)/100-1)]
 }
@@ -263,7 +265,7 @@ func sum(counts map[string]int) int {
 	return n
 }
 
-// byCount lists names, those with the greatest counts first.
+// byCount returns the names, those with the greatest counts first.
 func byCount(counts map[string]int) []string {
 	return slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
 		if counts[a] != counts[b] {
@@ -273,7 +275,7 @@ func byCount(counts map[string]int) []string {
 	})
 }
 
-// lastLines returns the end of a text file; it is empty if there is nothing to be read.
+// lastLines returns the last n lines of a text file, or "" if it cannot be read.
 func lastLines(path string, n int) string {
 	file, err := os.Open(path)
 	if err != nil {

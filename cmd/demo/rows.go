@@ -9,7 +9,7 @@ import (
 	"bobosync/shared/boborow"
 )
 
-// rowsOf writes bookings oldest first, as an export has them; some exports are in no order.
+// rowsOf returns the rows of bookings, oldest first as in an export, but sometimes in no order.
 func (p *planner) rowsOf(some []booking) []string {
 	some = slices.Clone(some)
 	slices.SortFunc(some, byTime)
@@ -38,7 +38,7 @@ func (p *planner) row(b booking) string {
 	return p.private(boborow.New(b.on, employee, b.at)).String()
 }
 
-// private adds what must stay at home: a payroll id, and where the worker stood.
+// private adds data that must not leave the machine: a payroll id, and where the worker stood.
 func (p *planner) private(r boborow.Row) boborow.Row {
 	r[boborow.Payroll] = fmt.Sprintf("PAY%07d", p.rng.IntN(10_000_000))
 	if p.rng.IntN(12) == 0 {
@@ -52,13 +52,14 @@ func (p *planner) private(r boborow.Row) boborow.Row {
 	return r
 }
 
-// badRow is a row of a plain worker that must be rejected: it would be their latest booking if it were not.
+// badRow returns a row of a plain worker that must be rejected. If it were accepted, it would be that worker's latest
+// booking.
 func (p *planner) badRow(flaw boborow.Flaw) string {
 	b := p.booking(p.some(1)[0], true, ageNewest, ageNewer)
 	return p.private(boborow.New(true, p.plan.workers[b.worker].employee, b.at)).With(flaw, p.opts.now.Add(72*time.Hour))
 }
 
-// text joins rows to a file, in one of the forms that are met.
+// text joins rows to the text of a file, in one of the forms that occur in practice.
 func (p *planner) text(rows []string) []byte {
 	end, text := "\n", ""
 	if p.rng.IntN(2) == 0 {

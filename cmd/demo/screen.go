@@ -14,7 +14,7 @@ import (
 	"bobosync/cmd/bobosync/terminal"
 )
 
-// Escape sequences of terminals.
+// The escape sequences of terminals.
 const (
 	hideCursor = "\x1b[?25l"
 	showCursor = "\x1b[?25h"
@@ -28,10 +28,11 @@ const (
 	plainly = "\x1b[0m"
 )
 
-// usualWidth is that of a terminal which does not say.
+// usualWidth is the width assumed of a terminal that does not report one.
 const usualWidth = 80
 
-// screen shows events, one a line, and on a terminal a view below them that is redrawn in place. One goroutine uses it.
+// screen shows events, one a line, and on a terminal a view below them that is redrawn in place. It is used by one
+// goroutine only.
 type screen struct {
 	w        io.Writer
 	terminal bool
@@ -43,10 +44,10 @@ type screen struct {
 	drawn    int // lines of the view that are on the screen
 }
 
-// style is how the view is drawn.
+// style determines how the view is drawn.
 type style struct {
 	color bool
-	// bar are the signs of what is done, what waits, and what is to come.
+	// bar holds the signs for what is done, what waits, and what is still to come.
 	bar [3]string
 }
 
@@ -55,7 +56,7 @@ var (
 	asciiBar   = [3]string{"#", "=", "."}
 )
 
-// newScreen shows on w. Without a terminal, and if live is false, there are events only.
+// newScreen returns a screen that writes to w. If w is not a terminal, or live is false, it shows only events.
 func newScreen(w io.Writer, live bool) *screen {
 	s := &screen{w: w, width: func() int { return usualWidth }, began: time.Now()}
 	terminal, color := terminal.Detect(w)
@@ -82,7 +83,8 @@ func newScreen(w io.Writer, live bool) *screen {
 	return s
 }
 
-// speaksUnicode goes by the locale; Windows has none, and can.
+// speaksUnicode reports whether the terminal can show Unicode, judging by the locale. Windows has no locale variables,
+// but its terminals can.
 func speaksUnicode(env func(string) string) bool {
 	if runtime.GOOS == "windows" {
 		return true
@@ -100,7 +102,7 @@ func speaksUnicode(env func(string) string) bool {
 // event shows a line with the time since the start.
 func (s *screen) event(text string) {
 	at := fmt.Sprintf("%6.1f s  ", time.Since(s.began).Seconds())
-	if !s.terminal { // one line for an event: others may read them
+	if !s.terminal { // one line for each event, since programs may read the output
 		s.print(at + text)
 		return
 	}
@@ -108,12 +110,12 @@ func (s *screen) event(text string) {
 	s.print(wrap(at, text, s.width())...)
 }
 
-// print shows lines that stay.
+// print prints lines that stay on the screen.
 func (s *screen) print(lines ...string) {
 	fmt.Fprint(s.w, s.erase()+strings.Join(lines, "\n")+"\n")
 }
 
-// erase returns what takes the view off the screen.
+// erase returns the sequences that remove the view from the screen.
 func (s *screen) erase() string {
 	if s.drawn == 0 {
 		return ""
@@ -132,12 +134,12 @@ func (s *screen) draw(v view) {
 	}
 
 	lines := render(v, s.style, s.width()-1)
-	frame := s.erase() + strings.Join(lines, "\n") + "\n" // in one write, so that it does not flicker
+	frame := s.erase() + strings.Join(lines, "\n") + "\n" // in a single write, so that nothing flickers
 	s.drawn = len(lines)
 	fmt.Fprint(s.w, frame)
 }
 
-// close takes the view off, and gives the cursor back.
+// close removes the view, and shows the cursor again.
 func (s *screen) close() {
 	if s.live {
 		fmt.Fprint(s.w, s.erase()+showCursor)
@@ -145,7 +147,7 @@ func (s *screen) close() {
 	}
 }
 
-// render draws the view in lines of at most so many columns.
+// render returns the lines of the view, each at most width columns wide.
 func render(v view, st style, width int) []string {
 	const bars = 30
 
@@ -186,7 +188,7 @@ func (st style) paint(how, text string) string {
 	return how + text + plainly
 }
 
-// clip cuts a line to so many columns; escape sequences take none.
+// clip cuts a line to width columns. Escape sequences take no columns.
 func clip(line string, width int) string {
 	var out strings.Builder
 	columns, inside := 0, false
@@ -197,7 +199,7 @@ func clip(line string, width int) string {
 		case inside:
 			inside = r != 'm'
 		case columns >= width:
-			continue // sequences that follow still count: they end the colours
+			continue // the sequences that follow are kept: they end the colours
 		default:
 			columns++
 		}
@@ -208,7 +210,7 @@ func clip(line string, width int) string {
 	return out.String()
 }
 
-// wrap breaks a text at blanks, with a mark before the first line and as much room before the others.
+// wrap breaks a text at blanks. The first line begins with mark, the others are indented by its width.
 func wrap(mark, text string, width int) []string {
 	room := strings.Repeat(" ", utf8.RuneCountInString(mark))
 	line := mark
@@ -227,7 +229,7 @@ func wrap(mark, text string, width int) []string {
 	return append(lines, line)
 }
 
-// seconds writes a duration for people.
+// seconds formats a duration for people.
 func seconds(d time.Duration) string {
 	if d < 10*time.Second {
 		return fmt.Sprintf("%.2f s", d.Seconds())
@@ -235,7 +237,7 @@ func seconds(d time.Duration) string {
 	return fmt.Sprintf("%.1f s", d.Seconds())
 }
 
-// thousands writes a count for people.
+// thousands formats a count for people.
 func thousands(n int) string {
 	text := fmt.Sprint(n)
 	for i := len(text) - 3; i > 0; i -= 3 {

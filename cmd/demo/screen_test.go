@@ -43,7 +43,8 @@ func TestRender(t *testing.T) {
 	}
 }
 
-// TestRenderFits checks that no line is ever broken by the terminal: the view could not be taken off again.
+// TestRenderFits checks that no line is so long that the terminal would break it: the view could not be erased any
+// more.
 func TestRenderFits(t *testing.T) {
 	huge := view{files: 5000, done: 4998, waiting: 1, rows: 1e9, rowsDone: 1e8, oldest: time.Hour, down: time.Hour,
 		calls: calls{update: 1e8, failed: 1e8, sent: 1e9, applied: 1e9}}
@@ -64,7 +65,7 @@ func TestRenderFits(t *testing.T) {
 	}
 }
 
-// checkLine checks a line's width, and that it ends without colours.
+// checkLine checks a line's width, and that it resets the colours at its end.
 func checkLine(t *testing.T, line string, width int) {
 	t.Helper()
 

@@ -10,17 +10,18 @@ import (
 	"bobosync/cmd/athocsim/sim"
 )
 
-// calls is what AtHoc was asked, as it saw it.
+// calls counts the calls to AtHoc, as AtHoc saw them.
 type calls struct {
 	token, search, update int
-	// failed are those that were answered with 5xx.
+	// failed counts the calls that were answered with 5xx.
 	failed int
-	// fetched are the users that searches returned, sent those in updates, applied those whose value was written.
+	// fetched counts the users that searches returned, sent those in updates, and applied those whose value was
+	// written.
 	fetched, sent, applied int
-	// downSince is when the first call after the last good one failed; zero if the last call was good.
+	// downSince is when the first failure after the last good call was answered; zero if the last call was good.
 	downSince time.Time
-	// first and last are the beginning and the end of the outage as the caller saw it: the first failure, and the first good
-	// call after it. They are zero while they have not happened.
+	// first and last are the beginning and the end of the outage as the caller saw it: the first failure, and the
+	// first good call after the latest failure. Each is zero until it happens.
 	first, last time.Time
 }
 
@@ -86,16 +87,16 @@ type drop struct {
 	at time.Time
 }
 
-// watch knows how far the files are, from the directories alone.
+// watch tracks the progress of the files, only by the directories.
 type watch struct {
 	dirs    directories
 	total   int
 	drops   []drop
-	waiting map[string]drop // by name: those that lie in the input directory
+	waiting map[string]drop // by name: files that are still in the input directory
 
 	rowsDone int
-	quarters int  // that were reported
-	allCame  bool // was reported
+	quarters int  // quarters of the files that have been reported
+	allCame  bool // has been reported
 	down     bool
 }
 
@@ -109,7 +110,7 @@ func (w *watch) dropped(f *file, c count) {
 	w.waiting[f.name] = d
 }
 
-// look finds out which files are gone from the input directory.
+// look finds out which files have left the input directory.
 func (w *watch) look() error {
 	entries, err := os.ReadDir(w.dirs.input())
 	if err != nil {
@@ -133,7 +134,7 @@ func (w *watch) look() error {
 
 func (w *watch) done() int { return len(w.drops) - len(w.waiting) }
 
-// news are what has happened since the last time, as far as it is worth a line.
+// news returns what has happened since the previous call that is worth a line.
 func (w *watch) news(c calls) []string {
 	var news []string
 	if down := !c.downSince.IsZero(); down != w.down {
@@ -159,13 +160,13 @@ func (w *watch) news(c calls) []string {
 	return news
 }
 
-// view is the progress at a moment.
+// view is the progress at one moment.
 type view struct {
-	oldest               time.Duration // 0 if all dropped files are confirmed
+	oldest               time.Duration // age of the oldest file that is not confirmed; 0 if all dropped files are
 	files, done, waiting int
 	rows, rowsDone       int
 	calls                calls
-	down                 time.Duration // for how long AtHoc has not answered; 0 if it does
+	down                 time.Duration // how long AtHoc has been down; 0 if it answers
 }
 
 func (w *watch) view(c calls, now time.Time) view {

@@ -75,7 +75,8 @@ func checkService(t *testing.T, known map[string]bool, s types.ServiceConfig) {
 	}
 }
 
-// TestPublisherStopsAfterItsCall: with the default ATHOC_TIMEOUT of 30s a call ends before the engine loses patience.
+// TestPublisherStopsAfterItsCall checks that a call with the default ATHOC_TIMEOUT of 30s can end before the engine
+// kills the container.
 func TestPublisherStopsAfterItsCall(t *testing.T) {
 	p, err := load(t, nil, someVersion, "compose.yaml")
 	require.NoError(t, err)
@@ -85,7 +86,8 @@ func TestPublisherStopsAfterItsCall(t *testing.T) {
 	}
 }
 
-// TestOnlyCallersOfAtHocGetOut: the broker's network has no way out, and who does not call AtHoc is on no other.
+// TestOnlyCallersOfAtHocGetOut checks that the broker's network has no way out, and that services that do not call
+// AtHoc are on no other.
 func TestOnlyCallersOfAtHocGetOut(t *testing.T) {
 	p, err := load(t, []string{"*"}, someVersion, "compose.yaml", "compose.cluster.yaml", "compose.try.yaml")
 	require.NoError(t, err)
@@ -99,7 +101,8 @@ func TestOnlyCallersOfAtHocGetOut(t *testing.T) {
 	}
 }
 
-// TestClusterTalksToAllBrokers: everyone knows all three, and streams lie on all of them.
+// TestClusterTalksToAllBrokers checks that everybody knows all three brokers, and that streams are replicated to all
+// of them.
 func TestClusterTalksToAllBrokers(t *testing.T) {
 	p, err := load(t, []string{"*"}, someVersion, "compose.yaml", "compose.cluster.yaml")
 	require.NoError(t, err)
@@ -131,7 +134,8 @@ func TestComposeSaysWhatIsMissing(t *testing.T) {
 
 var withConsole = append([]string{"CONSOLE_URL=https://bobosync.example.org"}, someVersion...)
 
-// TestTheConsoleIsReachedFromThisMachineAlone: by a proxy, with keys of its own, and by nobody past it.
+// TestTheConsoleIsReachedFromThisMachineAlone checks that the console is reached only through a proxy on this
+// machine, and that it has keys of its own.
 func TestTheConsoleIsReachedFromThisMachineAlone(t *testing.T) {
 	p, err := load(t, []string{"*"}, withConsole, "compose.yaml", "compose.console.yaml")
 	require.NoError(t, err)

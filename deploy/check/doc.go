@@ -1,3 +1,3 @@
-// Package check holds tests of what lies in deploy: that the compose files and the Kubernetes manifests are what their engines
-// take, and that they keep the project's rules.
+// Package check tests the contents of deploy: that the engines accept the compose files and the Kubernetes manifests,
+// and that these keep the project's rules.
 package check

@@ -11,10 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// root is that of the source tree.
+// root is the root of the source tree.
 const root = "../.."
 
-// documents are all pages of the source tree, by path from its root.
+// documents returns all pages of the source tree, by path from its root.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 
@@ -43,13 +43,13 @@ func documents(t *testing.T) map[string]string {
 	return pages
 }
 
-// exists reports whether a path is there, which may be a pattern.
+// exists reports whether a path exists. The path may be a pattern.
 func exists(path string) bool {
 	found, err := filepath.Glob(path)
 	return err == nil && len(found) > 0
 }
 
-// TestLinksLeadSomewhere: what a page links to within the source tree is there.
+// TestLinksLeadSomewhere checks that every link of a page within the source tree leads to something that exists.
 func TestLinksLeadSomewhere(t *testing.T) {
 	found := 0
 	for page, text := range documents(t) {
@@ -70,10 +70,10 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	require.Greater(t, found, 20)
 }
 
-// made are paths that are there only once something has been built, or made by who runs it.
+// made matches paths that exist only once something has been built, or that the user makes.
 var made = regexp.MustCompile(`^(bin|deploy/(try|secrets|\.env|kubernetes/overlays/production)|deploy/nats/(creds|tls|keys\.conf))(/|$)`)
 
-// TestPathsAreThere: each path of the source tree that a page names is there.
+// TestPathsAreThere checks that every path of the source tree that a page names exists.
 func TestPathsAreThere(t *testing.T) {
 	found := 0
 	path := regexp.MustCompile("(?:^|[\\s`(])(?:\\./)?((?:services|shared|cmd|e2e|deploy|docs|\\.ci|\\.github)/[\\w@.*/-]*[\\w*])")
@@ -95,7 +95,7 @@ func TestPathsAreThere(t *testing.T) {
 	require.Greater(t, found, 60)
 }
 
-// TestMakeTargetsAreThere: each make target that a page names is one.
+// TestMakeTargetsAreThere checks that every make target that a page names exists.
 func TestMakeTargetsAreThere(t *testing.T) {
 	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
 	require.NoError(t, err)
@@ -114,7 +114,7 @@ func TestMakeTargetsAreThere(t *testing.T) {
 	require.Greater(t, found, 40)
 }
 
-// TestTestsAreThere: each test that a page names is one.
+// TestTestsAreThere checks that every test that a page names exists.
 func TestTestsAreThere(t *testing.T) {
 	tests := map[string]bool{}
 	require.NoError(t, filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
@@ -144,7 +144,7 @@ func TestTestsAreThere(t *testing.T) {
 	require.Greater(t, found, 8)
 }
 
-// TestFunctionsAreThere: what a page says to be in a file of Go is declared there.
+// TestFunctionsAreThere checks that whatever a page says is in a Go file is declared there.
 func TestFunctionsAreThere(t *testing.T) {
 	found := 0
 	for page, text := range documents(t) {

@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// newObject makes the Kubernetes API's own type for what a document says it is.
+// newObject returns the Kubernetes API's own type for a document's version and kind.
 var newObject = map[string]func() any{
 	"v1/Namespace":                           func() any { return &corev1.Namespace{} },
 	"v1/ConfigMap":                           func() any { return &corev1.ConfigMap{} },
@@ -42,13 +42,14 @@ type workload struct {
 	template   corev1.PodTemplateSpec
 }
 
-// cluster is what the manifests come to.
+// cluster is the result of the manifests.
 type cluster struct {
 	objects   map[string]any // by kind/name
 	workloads map[string]workload
 }
 
-// build makes an overlay and decodes each document strictly: a field that the API does not know, or of another type, fails.
+// build builds an overlay and decodes each document strictly: a field that the API does not know, or that has another
+// type, fails the test.
 func build(t *testing.T, dir string) cluster {
 	result, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 	require.NoError(t, err)
@@ -158,7 +159,7 @@ func checkContainer(t *testing.T, known map[string]bool, w workload, container c
 	}
 }
 
-// checkReferences: what a pod mounts or reads is there, and its paths lead into what is mounted.
+// checkReferences checks that whatever a pod mounts or reads exists, and that its paths lead into mounted volumes.
 func checkReferences(t *testing.T, c cluster, w workload) {
 	t.Helper()
 
@@ -245,7 +246,8 @@ func TestServicesAndBudgetsFindTheirPods(t *testing.T) {
 	}
 }
 
-// TestNobodyTalksUnlessAllowed: everything is denied, only callers of AtHoc get out, and the broker lets its clients in.
+// TestNobodyTalksUnlessAllowed checks that everything is denied by default, that only callers of AtHoc get out, and
+// that the broker admits its clients.
 func TestNobodyTalksUnlessAllowed(t *testing.T) {
 	c := build(t, example)
 	outside := map[string]bool{}
@@ -284,7 +286,7 @@ func TestNobodyTalksUnlessAllowed(t *testing.T) {
 		c.selected(map[string]string{"bobosync/broker": "client"}))
 }
 
-// TestTheExampleSetsWhatIsKnown: its settings are ones that programs read.
+// TestTheExampleSetsWhatIsKnown checks that the example sets only settings that programs read.
 func TestTheExampleSetsWhatIsKnown(t *testing.T) {
 	c, known := build(t, example), knownSettings(t)
 	found := false
@@ -306,7 +308,8 @@ func TestTheExampleSetsWhatIsKnown(t *testing.T) {
 	require.True(t, found)
 }
 
-// TestTheConsoleIsAPodAsTheOthers: by the same rules, let in by nobody but the ingress, and without a way out or AtHoc's secrets.
+// TestTheConsoleIsAPodAsTheOthers checks that the console follows the same rules, is reached through the ingress
+// only, and has neither a way out nor AtHoc's secrets.
 func TestTheConsoleIsAPodAsTheOthers(t *testing.T) {
 	c := build(t, "testdata/console")
 	w, there := c.workloads["bobosync-console"]

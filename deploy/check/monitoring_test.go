@@ -44,7 +44,7 @@ func readYAML(t *testing.T, path string, into any) {
 	require.NoError(t, yaml.Unmarshal(text, into), path)
 }
 
-// panel is a part of the dashboard.
+// panel is a panel of the dashboard.
 type panel struct {
 	ID      int
 	Type    string
@@ -74,7 +74,7 @@ func readDashboard(t *testing.T) (d dashboard) {
 	return d
 }
 
-// queries are the expressions of all panels.
+// queries returns the expressions of all panels.
 func (d dashboard) queries() (all []string) {
 	for _, p := range d.Panels {
 		for _, target := range p.Targets {
@@ -85,7 +85,7 @@ func (d dashboard) queries() (all []string) {
 	return all
 }
 
-// metric is what docs/metrics.md says of a metric, which a test of the telemetry keeps true.
+// metric is what docs/metrics.md says about a metric; a test of the telemetry keeps that page true.
 type metric struct {
 	kind   string
 	labels []string
@@ -115,16 +115,16 @@ func documented(t *testing.T) map[string]metric {
 
 var (
 	metricName = regexp.MustCompile(`\b(?:bobosync[_:]|process_|go_)[a-z0-9_:]+\b`)
-	// What stands in parentheses after by, on and the like, and what is compared with a text, is a label.
+	// Labels are the names in parentheses after by, on and the like, and the names that are compared with a text.
 	grouping = regexp.MustCompile(`\b(?:by|without|on|ignoring)\s*\(([^)]*)\)`)
 	matcher  = regexp.MustCompile(`([a-z_]+)\s*(?:=~|!~|!=|=)\s*"`)
 )
 
-// byPrometheus are labels and metrics that Prometheus and its client library make.
+// byPrometheus are labels and metrics that Prometheus and its client library add.
 var byPrometheus = []string{"le", "job", "instance", "process_start_time_seconds", "process_resident_memory_bytes", "process_cpu_seconds_total"}
 
-// TestQueriesNameWhatExists: each metric in a rule or on the dashboard exists, is of the kind that it is taken for, and has
-// the labels that are asked for.
+// TestQueriesNameWhatExists checks that each metric in a rule or on the dashboard exists, is of the kind that the
+// query assumes, and has the labels that the query uses.
 func TestQueriesNameWhatExists(t *testing.T) {
 	known := documented(t)
 	queries := readDashboard(t).queries()
@@ -158,7 +158,7 @@ func TestQueriesNameWhatExists(t *testing.T) {
 	}
 }
 
-// labelsOf lists the labels that an expression asks for.
+// labelsOf lists the labels that an expression uses.
 func labelsOf(query string) (labels []string) {
 	for _, m := range grouping.FindAllStringSubmatch(query, -1) {
 		for label := range strings.SplitSeq(m[1], ",") {
@@ -173,7 +173,7 @@ func labelsOf(query string) (labels []string) {
 	return labels
 }
 
-// TestEachAlertIsTested: each alert has a case in which it fires and one in which it does not.
+// TestEachAlertIsTested checks that each alert has a case in which it fires and one in which it does not.
 func TestEachAlertIsTested(t *testing.T) {
 	var file struct {
 		Tests []struct {
@@ -212,7 +212,8 @@ func TestEachAlertIsTested(t *testing.T) {
 	require.Equal(t, alerts, quiet, "alerts with a case in which they do not")
 }
 
-// TestDashboard: Grafana can take it, it shows first whether data is fresh, and nothing lies on top of anything else.
+// TestDashboard checks that Grafana can load the dashboard, that it shows first whether data is fresh, and that no
+// panels overlap.
 func TestDashboard(t *testing.T) {
 	d := readDashboard(t)
 	require.NotEmpty(t, d.UID)
@@ -246,7 +247,7 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
-// TestDashboardQueriesAreValid lets promtool read each query. make check-alerts names it in PROMTOOL.
+// TestDashboardQueriesAreValid lets promtool check each query. make check-alerts sets PROMTOOL to its path.
 func TestDashboardQueriesAreValid(t *testing.T) {
 	promtool := os.Getenv("PROMTOOL")
 	if promtool == "" {

@@ -10,10 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// notSettings are variables of other programs: Go's runtime, the broker's configuration, the simulator.
+// notSettings matches variables of other programs: Go's runtime, the broker's configuration, the simulator.
 var notSettings = regexp.MustCompile(`^(GOMEMLIMIT|NATS_STORE_DIR|NATS_TLS_.*|NATS_ROUTES|NATS_SERVER_NAME|NATS_KEYS|ATHOCSIM_.*|BOBOSYNC_.*|PUBLISHER_STOP_TIME)$`)
 
-// knownSettings are the variables that .env.example explains.
+// knownSettings returns the variables that .env.example explains.
 func knownSettings(t *testing.T) map[string]bool {
 	f, err := os.Open("../../.env.example")
 	require.NoError(t, err)
@@ -35,7 +35,8 @@ func knownSettings(t *testing.T) map[string]bool {
 	return known
 }
 
-// requireKnown: a variable that nobody reads is a mistake that nothing else would show.
+// requireKnown checks that programs read a variable. Setting one that nobody reads is a mistake that nothing else
+// would show.
 func requireKnown(t *testing.T, known map[string]bool, where, name string) {
 	t.Helper()
 

@@ -13,15 +13,15 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestSystemdTakesTheUnits lets systemd read the units, and judge how little they let the programs do: at most 2.0 of 10 points
-// of exposure.
+// TestSystemdTakesTheUnits lets systemd load the units and rate how little they allow the programs to do: at most 2.0
+// of 10 points of exposure.
 func TestSystemdTakesTheUnits(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Skip("systemd-analyze is not installed")
 	}
 
-	// A root of its own, since the programs are not installed here.
+	// Use another root directory, because the programs are not installed here.
 	root := t.TempDir()
 	for _, program := range []string{"usr/local/bin/bobosync", "usr/local/lib/bobosync/ingest", "usr/local/lib/bobosync/console"} {
 		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(root, program)), 0o755))
@@ -58,7 +58,8 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 	}
 }
 
-// TestEachServiceHasAUserAndItsOwnKey: what one service reads is no other's, and AtHoc's secrets are shown to those that call AtHoc.
+// TestEachServiceHasAUserAndItsOwnKey checks that no service can read what belongs to another, and that only services
+// that call AtHoc get AtHoc's secrets.
 func TestEachServiceHasAUserAndItsOwnKey(t *testing.T) {
 	users, err := os.ReadFile("../systemd/bobosync.sysusers")
 	require.NoError(t, err)
@@ -79,13 +80,13 @@ func TestEachServiceHasAUserAndItsOwnKey(t *testing.T) {
 	}
 }
 
-// TestTheUnitsCanBeInstalledAsTheySay runs the install commands that the units begin with, in a root of its own. What counts as root at the
-// broker does not get to the services' machine by that.
+// TestTheUnitsCanBeInstalledAsTheySay runs, in another root directory, the install commands at the beginning of the
+// units. They must not copy the keys that count as root at the broker to the services' machine.
 func TestTheUnitsCanBeInstalledAsTheySay(t *testing.T) {
 	command := regexp.MustCompile(`(?m)^#   (install (?:\S+ ?)+)`)
 	for _, unit := range []string{"bobosync.service", "bobosync@.service", "bobosync-provision.service", "console.conf"} {
 		root, source := t.TempDir(), t.TempDir()
-		for _, dir := range []string{"usr/local/bin", "usr/local/lib", "usr/lib/sysusers.d", "etc/systemd/system"} { // those that every machine has
+		for _, dir := range []string{"usr/local/bin", "usr/local/lib", "usr/lib/sysusers.d", "etc/systemd/system"} { // every machine has these
 			require.NoError(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
 		}
 

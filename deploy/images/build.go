@@ -9,27 +9,27 @@ import (
 	"path/filepath"
 )
 
-// release is what all images of a run have in common.
+// release holds what all images of a run have in common.
 type release struct {
 	source            string // the root of the source tree
 	version, revision string
-	created           int64 // Unix seconds, those of the commit
+	created           int64 // Unix seconds, the time of the commit
 }
 
-// build makes a static program for Linux on arch, the same bytes wherever and whenever it is built with the same Go.
+// build makes a static program for Linux on arch. The same Go makes the same bytes wherever and whenever it is run.
 func (r release) build(ctx context.Context, p program, arch, to string) error {
 	flags := "-s -w"
 	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", to}
 	if p.own {
 		flags += " -X bobosync/shared/program.Version=" + r.version
-		// The zones of the two wall clocks must be known, and there is no zone file in the image.
-		// The OTLP exporter would bring a part of gRPC along that nothing uses: 3 MB.
+		// The programs must know the zones of the two wall clocks, and the image holds no zone files. Without
+		// grpcnotrace the OTLP exporter would bring in a part of gRPC that nothing uses: 3 MB.
 		args = append(args, "-tags", "timetzdata,grpcnotrace")
 	}
 
 	cmd := exec.CommandContext(ctx, "go", append(args, "-ldflags", flags, p.pkg)...)
 	cmd.Dir = filepath.Join(r.source, p.module)
-	// Whatever else these variables might say at home would show in the image.
+	// Anything else that these variables say on the building machine would show in the image.
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=", "GOEXPERIMENT=", "GOAMD64=v1", "GOARM64=v8.0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s for %s: %w: %s", p.name, arch, err, out)
@@ -38,7 +38,7 @@ func (r release) build(ctx context.Context, p program, arch, to string) error {
 	return nil
 }
 
-// sourceRoot looks for the directory with go.work, from the current one up.
+// sourceRoot returns the nearest directory that holds go.work, from the current one upwards.
 func sourceRoot() (string, error) {
 	dir, err := os.Getwd()
 	for ; err == nil; dir = filepath.Dir(dir) {

@@ -9,21 +9,22 @@ const (
 	caFile   = "/etc/ssl/certs/ca-certificates.crt"
 )
 
-// userID is the user that programs run as. It is a number, since there is no /etc/passwd, and Kubernetes can then see that it is
-// not root.
+// userID is the user that programs run as. It is a number because there is no /etc/passwd, and because Kubernetes can
+// then see that it is not root.
 const userID = 65532
 
-// program is what an image runs.
+// program is a program in an image.
 type program struct {
-	// name is the file in the root directory.
+	// name is its file in the root directory.
 	name string
-	// module is the directory from which it is built, below the root of the source tree; pkg is the package.
+	// module is the directory of the module that it is built in, below the root of the source tree; pkg is the
+	// package.
 	module, pkg string
-	// module's own version and time zones are built into the project's programs, not into others'.
+	// own marks the project's own programs: the version and the time zones are built into these alone.
 	own bool
 }
 
-// spec is what an image is made of.
+// spec describes an image.
 type spec struct {
 	name, title string
 	programs    []program // the first is the one to run
@@ -31,17 +32,17 @@ type spec struct {
 	env         []string
 	health      []string
 	startPeriod time.Duration
-	dirs        []string // that belong to userID
+	dirs        []string // directories that belong to userID
 	ports       []string
 }
 
-// probe asks an address over HTTP, for images whose programs do not answer for themselves.
+// probe asks an address over HTTP. It is for images whose programs have no health check of their own.
 var probe = program{name: "healthcheck", module: "deploy", pkg: "./images/cmd/healthcheck"}
 
-// addresses of the pages on health and figures.
+// Ports of the services' pages for health and metrics, and of the console.
 const (
 	statusPort = "8080"
-	// consolePort is where the console listens; what it demands for that is said in docs/deploy.md.
+	// consolePort is where the console listens; docs/deploy.md says what else it needs for that.
 	consolePort = "8470"
 	statusEnv   = "HTTP_ADDR=:" + statusPort
 )
@@ -56,13 +57,13 @@ func service(name, title string, env []string, dirs ...string) spec {
 	}
 }
 
-// ingestEnv names the directories of files. They lie in one directory, to be mounted as one: between two mounts a file is
-// copied, and cannot be renamed.
+// ingestEnv names the directories of files. They lie below one directory, which should be mounted as a whole: between
+// two mounts a file cannot be renamed and must be copied.
 var ingestEnv = []string{
 	"CSV_DIRECTORY=" + filesDir + "/in", "PROCESSED_DIRECTORY=" + filesDir + "/processed", "FAILED_FILES_DIRECTORY=" + filesDir + "/failed",
 }
 
-// catalog is every image, in the order in which they are made.
+// catalog returns every image, in the order in which they are made.
 func catalog() []spec {
 	memory := "DATA_DIRECTORY=" + dataDir
 	files := []string{filesDir, filesDir + "/in", filesDir + "/processed", filesDir + "/failed"}
@@ -74,7 +75,8 @@ func catalog() []spec {
 		service("janitor", "BOBO Sync: does what is done by the clock", nil),
 		service("console", "BOBO Sync: the operators' web console", []string{"CONSOLE_ADDR=:" + consolePort}),
 		{
-			// Without what runs services and broker in one process: here each has an image of its own.
+			// It has no all-in-one program, which runs the services and the broker in one process: here each has an
+			// image of its own.
 			name: "bobosync", title: "BOBO Sync: the operators' commands",
 			programs: []program{{name: "bobosync", module: "cmd", pkg: "./bobosync/operator", own: true}},
 			cmd:      []string{"--help"},

@@ -12,15 +12,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 )
 
-// image is one that was made.
+// image is an image that has been built.
 type image struct {
 	v1.Image
 	spec  spec
 	arch  string
-	bills []bill // what its programs are made of
+	bills []bill // what its programs consist of
 }
 
-// image builds the programs of s for arch and puts them into an image. Its work files go below dir.
+// image builds the programs of s for arch and puts them into an image. It keeps its work files below dir.
 func (r release) image(ctx context.Context, s spec, arch, dir string) (*image, error) {
 	at := time.Unix(r.created, 0).UTC()
 
@@ -62,7 +62,8 @@ func (r release) image(ctx context.Context, s spec, arch, dir string) (*image, e
 	return img, nil
 }
 
-// binary returns a program and what it is made of. It is built at path, unless it was built there for another image.
+// binary returns a program and its bill of materials. The program is built at path, unless it has been built there
+// for another image.
 func (r release) binary(ctx context.Context, p program, arch, path string) ([]byte, bill, error) {
 	if _, err := os.Stat(path); err != nil {
 		if err := r.build(ctx, p, arch, path); err != nil {
@@ -80,7 +81,7 @@ func (r release) binary(ctx context.Context, p program, arch, path string) ([]by
 	return content, b, err
 }
 
-// baseLayer holds the authorities. It is the same in all images, so that it is stored once.
+// baseLayer holds the certificates of the authorities. It is the same in all images, so that it is stored once.
 func baseLayer(at time.Time) (v1.Layer, error) {
 	roots, err := authorities()
 	if err != nil {
@@ -90,7 +91,7 @@ func baseLayer(at time.Time) (v1.Layer, error) {
 	return newLayer([]entry{{path: caFile, mode: 0o644, content: roots}}, at)
 }
 
-// config says how the image is run. The layers are those of img.
+// config returns how the image is run. Its layers are those of img.
 func (r release) config(s spec, arch string, img v1.Image) *v1.ConfigFile {
 	at := v1.Time{Time: time.Unix(r.created, 0).UTC()}
 	file := &v1.ConfigFile{Architecture: arch, OS: "linux", Created: at}
@@ -120,7 +121,7 @@ func (r release) config(s spec, arch string, img v1.Image) *v1.ConfigFile {
 	return file
 }
 
-// healthcheck is how a running container is asked for its health; nil if nothing runs in it for long.
+// healthcheck returns how the engine checks a running container, or nil if nothing in it runs for long.
 func (s spec) healthcheck() *v1.HealthConfig {
 	if s.health == nil {
 		return nil

@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// small is an image of which everything is quickly made.
+// small is an image that is quickly made.
 var small = spec{
 	name: "small", title: "A test", programs: []program{probe}, health: []string{"/healthcheck", "http://127.0.0.1:1/"},
 	env: []string{"A=b"}, dirs: []string{"/data", "/files/in"}, ports: []string{"8080/tcp"},
@@ -32,7 +32,7 @@ func testRelease(t *testing.T) release {
 	return release{source: root, version: "v1.2.3", revision: "abcdef", created: 1_800_000_000}
 }
 
-// long leaves a test to make test-long.
+// long skips a test unless make test-long runs it.
 func long(t *testing.T) {
 	t.Helper()
 
@@ -48,7 +48,8 @@ func makeSmall(t *testing.T, r release, arch string) *image {
 	return img
 }
 
-// TestTheSameCommitGivesTheSameImage: tarball and bill of materials are the same to the byte, from builds in two directories.
+// TestTheSameCommitGivesTheSameImage checks that builds in two directories give the same tarball and bill of
+// materials, byte for byte.
 func TestTheSameCommitGivesTheSameImage(t *testing.T) {
 	r := testRelease(t)
 	var tarballs, bills [2][]byte
@@ -76,7 +77,7 @@ func TestTheSameCommitGivesTheSameImage(t *testing.T) {
 	require.NotEqual(t, before, after, "the commit's time is in the image")
 }
 
-// files lists what lies in an image's layers.
+// files lists the content of an image's layers.
 func files(t *testing.T, img *image) map[string]*tar.Header {
 	layers, err := img.Layers()
 	require.NoError(t, err)
@@ -131,7 +132,8 @@ func TestAnImageHoldsNothingButTheProgram(t *testing.T) {
 	require.Len(t, file.History, len(file.RootFS.DiffIDs))
 }
 
-// TestTheCatalogHoldsTogether: each image can answer for its health with what it holds, and its data has somewhere to go.
+// TestTheCatalogHoldsTogether checks that each image can answer its health check with what it contains, and that its
+// data has somewhere to go.
 func TestTheCatalogHoldsTogether(t *testing.T) {
 	r := testRelease(t)
 	seen := map[string]bool{}
@@ -219,7 +221,7 @@ func TestPushWritesAllArchitectures(t *testing.T) {
 	}
 }
 
-// TestMakeAllWritesWhatCanBeLoaded makes a whole image through the front door.
+// TestMakeAllWritesWhatCanBeLoaded makes a complete image in the way that the command does.
 func TestMakeAllWritesWhatCanBeLoaded(t *testing.T) {
 	long(t)
 	o := options{release: testRelease(t), out: t.TempDir(), arches: []string{"amd64"}, only: []string{"bobosync-athocsim"}}

@@ -26,8 +26,8 @@ type entry struct {
 	content []byte
 }
 
-// newLayer packs entries, and the directories above them. The same entries and time give the same bytes: they are sorted,
-// and nothing of the machine goes in.
+// newLayer packs entries and the directories above them. The same entries and time give the same bytes: the entries
+// are sorted, and nothing depends on the machine.
 func newLayer(entries []entry, at time.Time) (v1.Layer, error) {
 	data, err := pack(withParents(entries), at)
 	if err != nil {
@@ -39,7 +39,7 @@ func newLayer(entries []entry, at time.Time) (v1.Layer, error) {
 	return tarball.LayerFromOpener(open, tarball.WithCompressionLevel(gzip.BestCompression), tarball.WithCompressedCaching)
 }
 
-// withParents adds the directories that are missing, as root's, and sorts.
+// withParents adds the missing parent directories, owned by root, and sorts.
 func withParents(entries []entry) []entry {
 	all := map[string]entry{}
 	for _, e := range entries {
@@ -93,8 +93,8 @@ func pack(entries []entry, at time.Time) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// authorities returns the certificates that Mozilla trusts, as PEM. Those that it trusts only for what they signed before a
-// certain day are left out: a file cannot say so.
+// authorities returns the certificates of the authorities that Mozilla trusts, as PEM. It leaves out those that
+// Mozilla trusts only for what they signed before a certain day: a PEM file cannot express that.
 func authorities() ([]byte, error) {
 	var out bytes.Buffer
 	for root := range bundle.Roots() {

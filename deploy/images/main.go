@@ -1,9 +1,10 @@
-// Command images makes the container images of BOBO Sync from nothing: a static program, the certificates of the authorities
-// that Mozilla trusts, and empty directories for volumes. It needs Go and no container engine, and the same commit built with
-// the same Go gives the same image digests.
+// Command images makes the container images of BOBO Sync from nothing: a static program, the certificates of the
+// authorities that Mozilla trusts, and empty directories for volumes. It needs Go and no container engine, and the
+// same commit built with the same Go gives the same image digests.
 //
-// For each image and architecture it writes <name>_linux_<arch>.tar, for `docker load`, and <name>_linux_<arch>.cdx.json, the
-// bill of materials; and digests.txt over all of them. With -push it writes images for all architectures to a registry.
+// For each image and architecture it writes <name>_linux_<arch>.tar, for `docker load`, and
+// <name>_linux_<arch>.cdx.json, the bill of materials; and digests.txt over all of them. With -push it writes images
+// for all architectures to a registry.
 package main
 
 import (
@@ -21,14 +22,14 @@ import (
 	"bobosync/deploy/sign"
 )
 
-// maxSize is how large an image may be in bytes, unpacked as a machine keeps it. What grows beyond it has got something in that it
-// does not need.
+// maxSize is the most bytes that an image may have, unpacked, as a machine stores it. An image that outgrows it has
+// taken in something that it does not need.
 const maxSize = 25_000_000
 
 type options struct {
 	release
 	out, push string
-	key       string // of the owner's, to sign with; empty for no signature
+	key       string // file with the owner's key for signing; empty for no signature
 	arches    []string
 	only      []string
 }
@@ -123,7 +124,7 @@ func (o options) makeAll(ctx context.Context) (err error) {
 	return sign.File(o.key, list)
 }
 
-// write writes an image and its bill of materials, and returns a line about it.
+// write writes an image and its bill of materials, and returns a line of text about it.
 func (o options) write(img *image) (line string, err error) {
 	size, packed, err := img.sizes()
 	if err != nil {

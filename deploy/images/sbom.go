@@ -14,7 +14,7 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 )
 
-// bill is what one program is made of, as Go wrote it into the program.
+// bill is what one program consists of, as Go recorded it in the program.
 type bill struct {
 	program program
 	info    *buildinfo.BuildInfo
@@ -32,11 +32,12 @@ func readBill(content []byte, p program) (bill, error) {
 	return bill{program: p, info: info, sum: hex.EncodeToString(sum[:])}, nil
 }
 
-// rootsModule is where the certificates come from; it is a part of this program, and its certificates of each image.
+// rootsModule is the module that the certificates are from. It is a part of this program, and its certificates are a
+// part of every image.
 const rootsModule = "golang.org/x/crypto/x509roots/fallback"
 
-// writeSBOM writes the image's bill of materials as CycloneDX 1.6 JSON: programs, the modules in them, Go's standard library, and
-// the bundle of certificates. The same image gives the same bytes.
+// writeSBOM writes the image's bill of materials as CycloneDX 1.6 JSON: the programs, their modules, Go's standard
+// library, and the bundle of certificates. The same image gives the same bytes.
 func (r release) writeSBOM(w io.Writer, img *image) error {
 	digest, err := img.Digest()
 	if err != nil {
@@ -99,7 +100,7 @@ func inOrder(parts map[string]cdx.Component, depends map[string][]string) (*[]cd
 	return &components, &dependencies
 }
 
-// component describes a module. The project's own have the version of the release.
+// component describes a module. The project's own modules get the version of the release.
 func (r release) component(m *debug.Module) cdx.Component {
 	if m.Replace != nil && m.Replace.Version != "" {
 		m = m.Replace
@@ -118,7 +119,8 @@ func module(name, version, purl string) cdx.Component {
 	}
 }
 
-// moduleVersion returns the version of a module in this program; "" if it is not there, as in tests of Go before modules knew.
+// moduleVersion returns the version of a module in this program; "" if it is not recorded, as in test binaries of
+// older Go versions.
 func moduleVersion(path string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

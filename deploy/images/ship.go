@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// writeTarball writes an image as `docker load` takes it.
+// writeTarball writes an image in the form that `docker load` reads.
 func (o options) writeTarball(path string, img *image) error {
 	tag, err := name.NewTag(img.spec.name + ":" + o.version)
 	if err == nil {
@@ -62,8 +62,8 @@ func unpackedSize(l v1.Layer) (int64, error) {
 	return io.Copy(io.Discard, r)
 }
 
-// pushIndex writes the images of one name to the registry, as one for all architectures. Who may write there is read from the
-// configuration that `docker login` leaves.
+// pushIndex writes the images of one name to the registry, as a single image for all architectures. The credentials
+// are read from the configuration that `docker login` writes.
 func (o options) pushIndex(ctx context.Context, s spec, made []*image) error {
 	tag, err := name.NewTag(o.push + "/" + s.name + ":" + o.version)
 	if err != nil {

@@ -1,4 +1,5 @@
-// Package nats_test runs a real server with the configuration of this folder, with keys and certificates made for the test.
+// Package nats_test runs a real server with the configuration in this directory, with keys and certificates made for
+// the test.
 package nats_test
 
 import (
@@ -37,11 +38,11 @@ type installation struct {
 	dir, ca string
 	port    int
 	ns      *server.Server
-	// told is what the broker that runs as a program has said.
+	// told is the log of the broker, if it runs as a separate program.
 	told *logtest.Log
 }
 
-// reloads counts how often the program has read its files again.
+// reloads counts how often the broker has reloaded its files.
 func reloads(log *logtest.Log) int { return log.Count("Reloaded server configuration") }
 
 func freePort(t *testing.T) int {
@@ -68,8 +69,8 @@ func install(t *testing.T) *installation {
 	return in
 }
 
-// configure writes the configuration, with values in the place of its variables: tests that run side by side share the
-// environment.
+// configure writes the configuration, with values in place of its variables: tests that run at the same time share
+// the environment.
 func (in *installation) configure(t *testing.T, values map[string]string) {
 	t.Helper()
 
@@ -94,7 +95,7 @@ func (in *installation) configure(t *testing.T, values map[string]string) {
 	}
 }
 
-// options reads a configuration file; only the ports, which other tests use too, are others.
+// options reads a configuration file. Only the ports differ from it, because other tests use those.
 func (in *installation) options(t *testing.T, file string) *server.Options {
 	t.Helper()
 
@@ -108,7 +109,7 @@ func (in *installation) options(t *testing.T, file string) *server.Options {
 }
 
 var (
-	// built is where programs are built, once for all tests.
+	// built is the directory in which programs are built, once for all tests.
 	built    string
 	building sync.Mutex
 )
@@ -120,7 +121,7 @@ func TestMain(m *testing.M) {
 	}
 
 	code := m.Run()
-	_ = os.RemoveAll(built) // it lies among temporary files
+	_ = os.RemoveAll(built) // it is a temporary directory
 
 	os.Exit(code)
 }
@@ -151,9 +152,9 @@ func (in *installation) up(t *testing.T) {
 	in.ns = serve(t, in.options(t, "nats.conf"))
 }
 
-// program starts the broker as a program of its own until the end of the test, as its image does, and builds it first. The broker
-// reads its TLS configuration for a reload while others connect (nats-server 2.15.2, diffOptions): within the test's process
-// the race detector would fail the test for it.
+// program starts the broker as a separate program, as its image does, until the end of the test; it builds the
+// program first. In the test's own process the race detector would fail the test: for a reload the broker reads its
+// TLS configuration while others connect (nats-server 2.15.2, diffOptions).
 func (in *installation) program(t *testing.T) *exec.Cmd {
 	t.Helper()
 	file := build(t, "nats-server", "github.com/nats-io/nats-server/v2")
@@ -175,15 +176,15 @@ func (in *installation) program(t *testing.T) *exec.Cmd {
 	return cmd
 }
 
-// reload has the broker that runs as a program read its files again.
+// reload makes the broker that runs as a program reload its files.
 func (in *installation) reload(t *testing.T, program *exec.Cmd) {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), program.Path, "--signal", "reload="+strconv.Itoa(program.Process.Pid)).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
 
-// reloadTwice is what it takes when there are accounts that were not there before: of those nats-server 2.15.2 says, until it is reloaded
-// once more, that JetStream is not enabled, instead of heeding their imports.
+// reloadTwice reloads the broker as often as new accounts need: for these, nats-server 2.15.2 says that JetStream is
+// not enabled, and ignores their imports, until it is reloaded again.
 func (in *installation) reloadTwice(t *testing.T, program *exec.Cmd) {
 	t.Helper()
 
@@ -205,7 +206,7 @@ func (in *installation) eventually(t *testing.T, user string) {
 	}, timeout)
 }
 
-// down stops the broker; its store stays.
+// down stops the broker; its store remains.
 func (in *installation) down() {
 	in.ns.Shutdown()
 	in.ns.WaitForShutdown()
@@ -238,7 +239,7 @@ func (in *installation) url() string {
 	return "tls://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(in.port))
 }
 
-// config is what a program is told that logs in as this user.
+// config returns the configuration of a program that logs in as this user.
 func (in *installation) config(user string) bus.Config {
 	return bus.Config{
 		URL: in.url(), CredsFile: setup.CredsFile(in.dir, user), CAFile: in.ca, Logger: slog.New(slog.DiscardHandler),
@@ -256,7 +257,7 @@ func (in *installation) login(t *testing.T, user string) *bus.Conn {
 	return conn
 }
 
-// settings are those that services have by default.
+// settings are the services' defaults.
 var settings = topology.Settings{Replicas: 1, EntriesMaxBytes: 64 << 20, CallTimeout: 2 * time.Second}
 
 // services are the users that the services log in as, by the services' names.

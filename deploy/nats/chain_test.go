@@ -38,11 +38,11 @@ import (
 const (
 	worker = "90909"
 	login  = "probe@example.org"
-	// works is how long the whole chain may take on a busy machine.
+	// works is how long it may take on a busy machine until the whole chain has worked.
 	works = 90 * time.Second
 )
 
-// programs builds the real programs and returns where they lie.
+// programs builds the real programs and returns their directory.
 func programs(t *testing.T) string {
 	t.Helper()
 
@@ -57,7 +57,7 @@ func programs(t *testing.T) string {
 	return filepath.Dir(build(t, "bobosync", "bobosync/cmd/bobosync"))
 }
 
-// chain is the four services as programs of their own, each with the key of its user, a broker and a simulated AtHoc.
+// chain is the four services as separate programs, each with its user's key, with a broker and a simulated AtHoc.
 type chain struct {
 	*installation
 	t     *testing.T
@@ -65,7 +65,7 @@ type chain struct {
 	work  string
 	athoc *sim.Simulator
 	run   map[string]*exec.Cmd
-	http  map[string]string // where each service tells its metrics
+	http  map[string]string // where each service serves its metrics
 	hook  *hook
 	files int
 }
@@ -77,7 +77,7 @@ type hook struct {
 	got []notice
 }
 
-// notice is what of a notice is looked at.
+// notice is the part of a notice that the tests check.
 type notice struct {
 	Type string
 	Data struct {
@@ -148,7 +148,7 @@ func newChain(t *testing.T) *chain {
 
 	t.Cleanup(func() {
 		if t.Failed() {
-			c.showLogs() // before stop, which may fail the test once more and ends this function then
+			c.showLogs() // before stop, which may fail the test again and would then end this function
 		}
 
 		for name := range c.run {
@@ -181,7 +181,7 @@ func (c *chain) environment(user string) []string {
 
 func (c *chain) path(name string) string { return filepath.Join(c.work, name) }
 
-// start starts a service under its own user.
+// start starts services, each under its own user.
 func (c *chain) start(names ...string) {
 	c.t.Helper()
 
@@ -202,13 +202,13 @@ func (c *chain) launch(user, program string, args ...string) {
 	c.run[user] = cmd
 }
 
-// provision starts the provisioner, which makes what the services must not make.
+// provision starts the provisioner, which creates what the services must not create.
 func (c *chain) provision() {
 	c.t.Helper()
 	c.launch(topology.UserProvision, "bobosync", "provision", "--keep")
 }
 
-// stop ends a service as an operator does.
+// stop ends a service in the way an operator does.
 func (c *chain) stop(name string) {
 	c.t.Helper()
 
@@ -222,7 +222,7 @@ func (c *chain) stop(name string) {
 	require.NoError(c.t, cmd.Wait(), "%s ends gracefully", name)
 }
 
-// operate runs a command of bobosync as this user.
+// operate runs a bobosync command as this user.
 func (c *chain) operate(user string, args ...string) (string, error) {
 	cmd := exec.CommandContext(c.t.Context(), filepath.Join(c.bin, "bobosync"), args...)
 	cmd.Env, cmd.Dir = c.environment(user), c.work
@@ -230,7 +230,7 @@ func (c *chain) operate(user string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// drop drops a file that books the worker on, and waits until that shows in AtHoc and the file is done.
+// drop drops a file that books the worker on, and waits until AtHoc shows it and the file is done.
 func (c *chain) drop() {
 	c.t.Helper()
 	at := time.Now().UTC().Add(-time.Hour + time.Duration(c.files)*time.Minute)
@@ -252,7 +252,7 @@ func (c *chain) eventually(what string, holds func() bool) {
 	await.True(c.t, holds, works, what)
 }
 
-// logged returns the lines of a service's log that hold a text.
+// logged returns the lines of a service's log that contain a text.
 func (c *chain) logged(name, text string) []string {
 	content, err := os.ReadFile(c.path(name + ".log"))
 	require.NoError(c.t, err)
@@ -274,7 +274,7 @@ func (c *chain) showLogs() {
 	}
 }
 
-// requireNothingRefused: the broker has refused nothing of what the services have asked for.
+// requireNothingRefused checks that the broker has refused none of the services' requests.
 func (c *chain) requireNothingRefused() {
 	c.t.Helper()
 
@@ -283,8 +283,8 @@ func (c *chain) requireNothingRefused() {
 	}
 }
 
-// TestEachServiceWorksWithItsOwnRights runs the chain from an empty broker, loses the broker's store and the resolver's memory,
-// and gives the operators' orders, with nobody having more rights than its user has.
+// TestEachServiceWorksWithItsOwnRights runs the chain from an empty broker, loses the broker's store and the
+// resolver's state store, and gives the operators' orders. Nobody has more rights than their user.
 func TestEachServiceWorksWithItsOwnRights(t *testing.T) {
 	t.Parallel()
 	c := newChain(t)
@@ -335,7 +335,7 @@ func TestEachServiceWorksWithItsOwnRights(t *testing.T) {
 			require.NoError(t, err, "%s: %s", args, out)
 		}
 
-		out, _ := c.operate(topology.UserViewer, "status", "--json") // its exit status is the verdict
+		out, _ := c.operate(topology.UserViewer, "status", "--json") // the exit status is the verdict
 		require.Contains(t, out, `"backlog"`)
 		require.NotContains(t, out, `"unread"`, "all that status looks at can be seen")
 		out, err := c.operate(topology.UserViewer, "replay", "--all")
@@ -370,7 +370,7 @@ func TestEachServiceWorksWithItsOwnRights(t *testing.T) {
 	}
 }
 
-// requireEndpointsAsked compares what the services offer with what operator and viewer may ask.
+// requireEndpointsAsked compares what the services offer with what operators and viewers may ask.
 func requireEndpointsAsked(t *testing.T, c *chain) {
 	conn := c.login(t, topology.UserViewer)
 	seen := map[string]bool{}
@@ -397,8 +397,8 @@ func requireEndpointsAsked(t *testing.T, c *chain) {
 	require.Len(t, seen, len(services), "the services tell of themselves: %v", seen)
 }
 
-// TestServicesWaitForTheProvisioner: they make nothing, say what they wait for, and go on when it is there; what somebody has
-// changed meanwhile is fixed.
+// TestServicesWaitForTheProvisioner checks that services create nothing, say what they wait for, and go on once it
+// exists, and that what somebody has changed meanwhile is repaired.
 func TestServicesWaitForTheProvisioner(t *testing.T) {
 	t.Parallel()
 	c := newChain(t)
@@ -424,7 +424,7 @@ func TestServicesWaitForTheProvisioner(t *testing.T) {
 	c.eventually("it is told of", func() bool { return len(c.logged(topology.UserProvision, "republish")) > 0 })
 }
 
-// TestRefusalsAreClear: what a program says that the broker does not let in.
+// TestRefusalsAreClear checks what a program says if the broker does not admit it.
 func TestRefusalsAreClear(t *testing.T) {
 	t.Parallel()
 	in := broker(t)
@@ -457,7 +457,8 @@ func TestRefusalsAreClear(t *testing.T) {
 	}
 }
 
-// TestACertificateThatIsNotValidNowIsNamed: neither another file of an authority nor the authority's name would help.
+// TestACertificateThatIsNotValidNowIsNamed checks that the certificate is named as the cause: neither another
+// authority's file nor the authority's name would help.
 func TestACertificateThatIsNotValidNowIsNamed(t *testing.T) {
 	t.Parallel()
 

@@ -27,7 +27,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// consoleOf starts a console with the viewer's key, and with these settings besides; it returns where it listens.
+// consoleOf starts a console with the viewer's key and these additional settings; it returns the address on which it
+// listens.
 func (in *installation) consoleOf(t *testing.T, settings ...string) string {
 	t.Helper()
 	const hash = "$argon2id$v=19$m=8,t=1,p=1$c2l4dGVlbiBieXRlcyAuLg$XwJU3+17Pqn/THxHN5CMCUoKhHGFEM8WYtaNX72L2y8"
@@ -49,7 +50,7 @@ func (in *installation) consoleOf(t *testing.T, settings ...string) string {
 	return "http://" + addr
 }
 
-// browser logs the approver in.
+// browser returns a client that is logged in as the approver.
 func browser(t *testing.T, base string) *http.Client {
 	t.Helper()
 
@@ -79,7 +80,7 @@ func body(t *testing.T, res *http.Response, err error) (string, int) {
 
 var hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 
-// order gives an order by its form; what the form needs is read, or there is no form.
+// order gives an order with its form: it reads what the form needs, or finds that there is no form.
 func order(t *testing.T, b *http.Client, base, path string) (page string, code int) {
 	t.Helper()
 
@@ -105,8 +106,9 @@ func order(t *testing.T, b *http.Client, base, path string) (page string, code i
 	return body(t, res, err)
 }
 
-// TestAConsoleWithoutTheOperatorsKey reads, and gives no order: the broker refuses each, whoever is logged in and whatever the console
-// sends. With the key they are followed, and the audit knows by which key, and what the console says of who it was.
+// TestAConsoleWithoutTheOperatorsKey checks that such a console shows everything but cannot give an order: the broker
+// refuses each, whoever is logged in and whatever the console sends. With the key, orders are carried out, and the
+// audit records which key gave them and who, according to the console, asked for them.
 func TestAConsoleWithoutTheOperatorsKey(t *testing.T) {
 	t.Parallel()
 	in := broker(t)

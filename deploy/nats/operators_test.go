@@ -37,7 +37,8 @@ func (in *installation) withOperators(t *testing.T, names ...string) {
 	require.NoError(t, os.WriteFile(filepath.Join(in.dir, setup.AccountsFile), setup.Accounts(names...), 0o600))
 }
 
-// TestTheBrokerSaysWhoGivesAnOrder: each operator is known by his key, whatever his program says or writes into a request.
+// TestTheBrokerSaysWhoGivesAnOrder checks that each operator is known by their key, whatever their program says or
+// writes into a request.
 func TestTheBrokerSaysWhoGivesAnOrder(t *testing.T) {
 	t.Parallel()
 	in := install(t)
@@ -71,12 +72,12 @@ func TestTheBrokerSaysWhoGivesAnOrder(t *testing.T) {
 		require.Equal(t, e.Caller.Name == "operator", e.Caller.Shared)
 	}
 
-	// A header of the client's own making, written by hand since a library would write it properly.
+	// A forged header, sent by hand because a library would write it properly.
 	const forged = `{"acc":"OPERATOR-AJONES","user":"U","host":"192.0.2.7"}`
 	wire := in.wire(t, topology.OperatorUser("jsmith"))
 	for name, c := range map[string]struct {
 		headers string
-		known   bool // the server has seen it and written its own in its place
+		known   bool // the server has noticed the header and replaced it with its own
 	}{
 		"none":                   {"", true},
 		"as it is written":       {"Nats-Request-Info: " + forged + "\r\n", true},
@@ -104,8 +105,9 @@ func TestTheBrokerSaysWhoGivesAnOrder(t *testing.T) {
 	}
 }
 
-// TestAServicesKeyOrdersNothingOfThatService: with it a message can be stored that reads like an order, and be fetched with the service's own
-// subject for the answer. It comes from the service's account then, past the import where the server writes who sends it.
+// TestAServicesKeyOrdersNothingOfThatService checks an attack with a service's key: to store a message that reads
+// like an order, and to fetch it with the service's own subject as the subject for the answer. The message then comes
+// from the service's own account, bypassing the import at which the server adds who sent it.
 func TestAServicesKeyOrdersNothingOfThatService(t *testing.T) {
 	t.Parallel()
 	in := install(t)
@@ -205,7 +207,7 @@ func (w *wire) write(t *testing.T, text string) {
 	require.NoError(t, err)
 }
 
-// request sends a request with headers as they are, and returns the answer with its headers.
+// request sends a request with the given headers unchanged, and returns the answer with its headers.
 func (w *wire) request(t *testing.T, subject, headers, body string) string {
 	t.Helper()
 
@@ -236,8 +238,8 @@ func (w *wire) request(t *testing.T, subject, headers, body string) string {
 	}
 }
 
-// TestAnOperatorsKeyIsWithdrawn while it is in use: who has none any more is put out when the broker reads its files again, without a restart,
-// and the others work on.
+// TestAnOperatorsKeyIsWithdrawn while it is in use: the operator is disconnected when the broker reloads its files,
+// without a restart, and the others work on.
 func TestAnOperatorsKeyIsWithdrawn(t *testing.T) {
 	t.Parallel()
 	in := install(t)
@@ -281,7 +283,8 @@ func TestAnOperatorsKeyIsWithdrawn(t *testing.T) {
 	require.Nil(t, conn)
 }
 
-// TestAnOperatorIsAddedWhileItRuns: the broker is reloaded twice, and he gives orders; the others work on.
+// TestAnOperatorIsAddedWhileItRuns checks that a new operator can give orders after the broker was reloaded twice,
+// and that the others work on.
 func TestAnOperatorIsAddedWhileItRuns(t *testing.T) {
 	t.Parallel()
 	in := install(t)

@@ -28,10 +28,10 @@ import (
 	"bobosync/shared/topology"
 )
 
-// last is a subject that nobody has a right to: when the broker refuses it, it has judged all that was asked before.
+// last is a subject that nobody may publish to: once the broker refuses it, it has judged everything sent before.
 const last = "nobody.may"
 
-// judge is a user's connection that notes what the broker refuses.
+// judge is a user's connection that records what the broker refuses.
 type judge struct {
 	t       *testing.T
 	nc      *nats.Conn
@@ -61,7 +61,7 @@ func newJudge(t *testing.T, url string, options ...nats.Option) *judge {
 	return j
 }
 
-// note keeps the subject that a refusal names in quotes.
+// note records the subject that a refusal names in quotes.
 func (j *judge) note(text string) {
 	_, rest, _ := strings.Cut(text, `"`)
 
@@ -77,7 +77,7 @@ func (j *judge) note(text string) {
 	j.refused = append(j.refused, subject)
 }
 
-// refuses returns which of the subjects the broker refuses, in the order given.
+// refuses returns the subjects that the broker refuses, in the given order.
 func (j *judge) refuses(do func(subject string) error, subjects []string) []string {
 	j.t.Helper()
 	j.mu.Lock()
@@ -109,12 +109,12 @@ func (j *judge) subscribe(subject string) error {
 	return err
 }
 
-// concrete turns a permission into a subject that it covers.
+// concrete returns a subject that a permission covers.
 func concrete(pattern string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(pattern, "*", "x"), ">", "x.y")
 }
 
-// everything lists subjects that stand for all that anyone may send to, and what nobody may.
+// everything lists subjects that represent everything that anybody may publish to, and some that nobody may.
 func everything() []string {
 	var all []string
 	for _, u := range topology.Users() {
@@ -132,7 +132,7 @@ func everything() []string {
 	return slices.Compact(all)
 }
 
-// owners says who may send to what, written down by hand: a subject, and its users.
+// owners returns who may publish to what, written down by hand: the users by subject.
 func owners() map[string][]string {
 	const (
 		ingest, resolver, publisher, janitor  = "ingest", "resolver", "publisher", "janitor"
@@ -146,7 +146,7 @@ func owners() map[string][]string {
 		topology.SubjectAcks: {resolver, publisher}, topology.SubjectMapping: {janitor},
 		topology.JournalEntrySubject("x"): {janitor}, topology.SubjectJournalMapping: {janitor},
 		topology.DeadSubject(ingest): {ingest}, topology.DeadSubject(resolver): {resolver}, topology.DeadSubject(publisher): {publisher},
-		// The audit: each service has a chain of its own, and nobody else has any.
+		// The audit: each service has a chain of its own, and nobody else has one.
 		topology.AuditSubject(ingest): {ingest}, topology.AuditSubject(resolver): {resolver},
 		topology.AuditSubject(publisher): {publisher}, topology.AuditSubject(janitor): {janitor}, topology.AuditSubject("x"): nil,
 		"$KV.bobo_audit.head.resolver": {resolver}, "$KV.bobo_audit.resolver.x": {resolver}, "$KV.bobo_audit.x": nil,
@@ -172,7 +172,7 @@ func owners() map[string][]string {
 		"$KV.bobo_state.athoc.token.ab": {publisher, janitor, operator}, "$KV.bobo_leases.athoc.token.ab": {publisher, janitor, operator},
 		"$KV.bobo_leases.lane.3": {publisher}, "$KV.bobo_leases.janitor": {janitor},
 		"$JS.API.DIRECT.GET.KV_bobo_state.$KV.bobo_state.athoc.token.ab": {publisher, janitor, operator},
-		"$JS.API.DIRECT.GET.KV_bobo_state":                               nil, // any key, by its sequence
+		"$JS.API.DIRECT.GET.KV_bobo_state":                               nil, // this would get any key, by its sequence
 		"$JS.API.STREAM.MSG.GET.KV_bobo_state":                           nil,
 		// Requests.
 		"bobo.control.resolver.observe": {janitor}, "bobo.control.ingest.purge": {janitor},
@@ -191,7 +191,7 @@ func owners() map[string][]string {
 		topology.StreamMapping: {[]string{janitor}, []string{janitor, resolver}},
 		topology.StreamDead:    {nil, []string{operator, viewer, resolver}},
 		topology.StreamAudit:   {nil, []string{operator, viewer, janitor}},
-		"KV_bobo_audit":        {nil, []string{operator, resolver}}, // a viewer sees who ordered and when, not what, which may name workers
+		"KV_bobo_audit":        {nil, []string{operator, resolver}}, // a viewer sees who gave an order and when, but not what it was, which may name workers
 		topology.StreamJournal: {[]string{janitor}, []string{janitor}},
 		"KV_bobo_state":        {nil, nil},
 		"KV_bobo_leases":       {nil, nil},
@@ -206,7 +206,7 @@ func owners() map[string][]string {
 			table["$JS.API.STREAM."+verb+"."+name] = nil
 		}
 
-		for _, consumer := range []string{"mine", "mine.bobo.x"} { // one of his own making, which could deliver anywhere
+		for _, consumer := range []string{"mine", "mine.bobo.x"} { // a consumer of the user's own making, which could deliver anywhere
 			table["$JS.API.CONSUMER.CREATE."+name+"."+consumer] = nil
 		}
 
@@ -220,7 +220,7 @@ func owners() map[string][]string {
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamDead] = []string{resolver}
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamAudit], table["$JS.API.STREAM.MSG.DELETE.KV_bobo_audit"] = nil, nil
 	table["$JS.API.STREAM.MSG.DELETE."+topology.StreamJournal] = []string{janitor}
-	for _, name := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamHistory} { // of a worker who is erased
+	for _, name := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamHistory} { // for erasing a worker
 		table["$JS.API.STREAM.MSG.DELETE."+name] = []string{resolver}
 	}
 
@@ -242,7 +242,7 @@ func owners() map[string][]string {
 	return table
 }
 
-// TestNobodyMaySendWhatIsNotHis tries every user against every subject of all the others, on a real server.
+// TestNobodyMaySendWhatIsNotHis tries, for every user, the subjects of all other users on a real server.
 func TestNobodyMaySendWhatIsNotHis(t *testing.T) {
 	t.Parallel()
 
@@ -268,8 +268,8 @@ func TestNobodyMaySendWhatIsNotHis(t *testing.T) {
 	}
 }
 
-// targets are subjects that a request could be made to reach, by its body or by the subject for its answer: what lies in streams
-// and buckets, and the services' orders.
+// targets returns subjects that a request could be made to reach, through its body or its reply subject: those of
+// streams and buckets, and those of the services' orders.
 func targets() []string {
 	all := []string{
 		topology.EntriesSubject("f00"), topology.UpdatesSubject("john"), topology.SubjectAcks, topology.SubjectMapping,
@@ -282,8 +282,8 @@ func targets() []string {
 	return all
 }
 
-// bodyTo is a request's body in which every field that can name a subject, another stream or a place to deliver to names the
-// target.
+// bodyTo returns a request's body that names the target in every field that can name a subject, another stream, or a
+// subject to deliver to.
 func bodyTo(target string) []byte {
 	return fmt.Appendf(nil, `{"seq":1,"batch":1,"expires":1000000,"next_by_subj":">","deliver_subject":%[1]q,"name":"ENTRIES","stream_name":"ENTRIES",
 		"subjects":[%[1]q],"republish":{"src":">","dest":%[1]q},"sources":[{"name":"UPDATES"}],"mirror":{"name":"UPDATES"},
@@ -291,12 +291,12 @@ func bodyTo(target string) []byte {
 		"consumer":{"deliver_subject":%[1]q},"reply":%[1]q,"respond":%[1]q}`, target)
 }
 
-// stores reports whether what is sent there is stored.
+// stores reports whether a message sent to the subject is stored.
 func stores(subject string) bool {
 	return !strings.HasPrefix(subject, "$JS.") && !strings.HasPrefix(subject, "bobo.control.") && !strings.HasPrefix(subject, "$SRV.")
 }
 
-// lastSequences are the last sequences of all streams.
+// lastSequences returns the last sequences of all streams.
 func lastSequences(t *testing.T, js jetstream.JetStream) map[string]uint64 {
 	t.Helper()
 
@@ -314,8 +314,9 @@ func lastSequences(t *testing.T, js jetstream.JetStream) map[string]uint64 {
 	return all
 }
 
-// TestNoRequestReachesWhatIsNotHis: each key makes every request that it may, with a body and a subject for the answer that name
-// what is not his. JetStream acts with the rights of an account, so what keeps the answers out is that each user has one.
+// TestNoRequestReachesWhatIsNotHis makes, with each key, every request that the key may make, with a body and a reply
+// subject that name what does not belong to the user. JetStream acts with the rights of an account, so answers are
+// kept out only because each user has an account of its own.
 func TestNoRequestReachesWhatIsNotHis(t *testing.T) {
 	t.Parallel()
 	in := broker(t)
@@ -326,7 +327,7 @@ func TestNoRequestReachesWhatIsNotHis(t *testing.T) {
 
 	for _, u := range topology.Users() {
 		if u.Account == topology.AccountStore || u.Account == topology.AccountSystem {
-			continue // these count as root, and look at servers
+			continue // these count as root, or only look at servers
 		}
 
 		t.Run(u.Name, func(t *testing.T) {
@@ -351,7 +352,7 @@ func TestNoRequestReachesWhatIsNotHis(t *testing.T) {
 	}
 }
 
-// reachesNothing makes every request that a user may make, with each target that is not his.
+// reachesNothing makes every request that a user may make, with each target that does not belong to the user.
 func (j *judge) reachesNothing(u topology.User, root jetstream.JetStream) {
 	t := j.t
 	t.Helper()
@@ -364,7 +365,7 @@ func (j *judge) reachesNothing(u topology.User, root jetstream.JetStream) {
 		before := lastSequences(t, root)
 		for _, subject := range u.Publish {
 			if stores(subject) {
-				continue // a message of his own
+				continue // a message that the user may send
 			}
 
 			request := nats.Msg{Subject: concrete(subject), Reply: target, Data: bodyTo(target)}
@@ -381,7 +382,7 @@ func (j *judge) reachesNothing(u topology.User, root jetstream.JetStream) {
 	}
 }
 
-// requireMaySend: of what has come to services, all is the user's to send.
+// requireMaySend checks that the user may send everything that has arrived at the services.
 func requireMaySend(t *testing.T, u topology.User, sub *nats.Subscription) {
 	t.Helper()
 
@@ -395,9 +396,10 @@ func requireMaySend(t *testing.T, u topology.User, sub *nats.Subscription) {
 	}
 }
 
-// TestAnAcknowledgementFetchesNothingOfOthers: "+NXT" in the place of an acknowledgement fetches the next message. The subject of another
-// consumer's acknowledgement ($JS.ACK.stream.consumer. and five words) must not pass for the longer form of one's own
-// ($JS.ACK.domain.account.stream.consumer. and five words).
+// TestAnAcknowledgementFetchesNothingOfOthers checks that nobody can fetch another consumer's messages: "+NXT" in
+// place of an acknowledgement fetches the next message. The subject of another consumer's acknowledgement
+// ($JS.ACK.stream.consumer. and five tokens) must not be taken for the longer form of one's own
+// ($JS.ACK.domain.account.stream.consumer. and five tokens).
 func TestAnAcknowledgementFetchesNothingOfOthers(t *testing.T) {
 	t.Parallel()
 	in := broker(t)
@@ -410,7 +412,7 @@ func TestAnAcknowledgementFetchesNothingOfOthers(t *testing.T) {
 	all := consumers()
 	for _, u := range topology.Users() {
 		if u.Account == topology.AccountStore || u.Account == topology.AccountSystem {
-			continue // these count as root, and look at servers
+			continue // these count as root, or only look at servers
 		}
 
 		t.Run(u.Name, func(t *testing.T) {
@@ -437,7 +439,8 @@ func TestAnAcknowledgementFetchesNothingOfOthers(t *testing.T) {
 	}
 }
 
-// TestTheLongerFormOfAnAcknowledgement works with the same rights, at a broker that is set to use it.
+// TestTheLongerFormOfAnAcknowledgement checks that the same rights work with a broker that is set to use the longer
+// form.
 func TestTheLongerFormOfAnAcknowledgement(t *testing.T) {
 	t.Parallel()
 	in := install(t)
@@ -455,7 +458,7 @@ func TestTheLongerFormOfAnAcknowledgement(t *testing.T) {
 	require.NoError(t, m.DoubleAck(t.Context()))
 }
 
-// consumers lists all durable consumers, as subjects name them.
+// consumers lists all durable consumers, in the form in which subjects name them.
 func consumers() []string {
 	var all []string
 	for stream, list := range settings.Consumers() {
@@ -467,8 +470,8 @@ func consumers() []string {
 	return all
 }
 
-// TestTheBrokerInsideHasTheSameRights: who comes over the port of the all-in-one program's broker may do what operators may, by the same
-// tables, and has none of the services' rights.
+// TestTheBrokerInsideHasTheSameRights checks that whoever connects to the port of the all-in-one program's broker may
+// do what operators may, by the same tables, and has none of the services' rights.
 func TestTheBrokerInsideHasTheSameRights(t *testing.T) {
 	t.Parallel()
 
@@ -524,7 +527,8 @@ func TestTheBrokerInsideHasTheSameRights(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestAKeyRemovesNoOther: a header of NATS (Nats-Rollup) can remove all other messages of a stream.
+// TestAKeyRemovesNoOther checks that a key cannot remove others' messages. A header of NATS (Nats-Rollup) could
+// remove all other messages of a stream.
 func TestAKeyRemovesNoOther(t *testing.T) {
 	t.Parallel()
 	in := broker(t)
@@ -542,7 +546,8 @@ func TestAKeyRemovesNoOther(t *testing.T) {
 	}
 }
 
-// TestNobodyReceivesWhatIsNotHis: others' answers, requests to other services, and messages past the consumers.
+// TestNobodyReceivesWhatIsNotHis checks that nobody receives others' answers, requests to other services, or messages
+// other than through the consumers.
 func TestNobodyReceivesWhatIsNotHis(t *testing.T) {
 	t.Parallel()
 	in := broker(t)
@@ -579,7 +584,8 @@ func TestNobodyReceivesWhatIsNotHis(t *testing.T) {
 	}
 }
 
-// TestNobodyComesInWithoutTLS: the broker speaks to no client that does not begin with TLS, nor with an old TLS.
+// TestNobodyComesInWithoutTLS checks that the broker talks to no client that does not begin with TLS, or that uses an
+// old version of TLS.
 func TestNobodyComesInWithoutTLS(t *testing.T) {
 	t.Parallel()
 	in := broker(t)
@@ -611,7 +617,8 @@ func TestNobodyComesInWithoutTLS(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestConnectionsWithoutALoginKeepNobodyOut: hundreds of them are open, and a service logs in all the same; soon they are put out.
+// TestConnectionsWithoutALoginKeepNobodyOut checks that a service can log in while hundreds of such connections are
+// open, and that these are soon closed.
 func TestConnectionsWithoutALoginKeepNobodyOut(t *testing.T) {
 	t.Parallel()
 
@@ -634,7 +641,7 @@ func TestConnectionsWithoutALoginKeepNobodyOut(t *testing.T) {
 
 	for _, conn := range idle {
 		require.NoError(t, conn.SetReadDeadline(time.Now().Add(timeout)))
-		_, err := io.Copy(io.Discard, conn) // the server's greeting, and then its end
+		_, err := io.Copy(io.Discard, conn) // the server's greeting, and then the end of the connection
 		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "it is put out")
 	}
 }

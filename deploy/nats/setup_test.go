@@ -24,7 +24,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestAccountsAreGenerated: what is committed is what shared/topology/permissions.go says.
+// TestAccountsAreGenerated checks that the committed file is what shared/topology/permissions.go says.
 func TestAccountsAreGenerated(t *testing.T) {
 	t.Parallel()
 
@@ -33,7 +33,7 @@ func TestAccountsAreGenerated(t *testing.T) {
 	require.Equal(t, string(setup.Accounts()), string(committed), "run make nats-conf")
 }
 
-// TestConfigurationIsSafe: what a broker must have that is trusted with what nobody else keeps.
+// TestConfigurationIsSafe checks what a broker needs that holds data which nobody else has.
 func TestConfigurationIsSafe(t *testing.T) {
 	t.Parallel()
 	in := install(t)
@@ -69,7 +69,8 @@ func TestConfigurationIsSafe(t *testing.T) {
 	}
 }
 
-// TestKeysAreMadeOnceAndRotated: keys stay until they are rotated, and only their owner can read them.
+// TestKeysAreMadeOnceAndRotated checks that keys stay until they are rotated, and that only their owner can read
+// them.
 func TestKeysAreMadeOnceAndRotated(t *testing.T) {
 	t.Parallel()
 	in := install(t)
@@ -121,7 +122,7 @@ func TestKeysAreMadeOnceAndRotated(t *testing.T) {
 	require.ErrorContains(t, err, `there is no user "nobody"`)
 }
 
-// TestCertificatesAreRenewed: the authority stays, so that nobody who trusts it has to learn another.
+// TestCertificatesAreRenewed checks that the authority stays, so that nobody who trusts it has to trust a new one.
 func TestCertificatesAreRenewed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -167,7 +168,8 @@ func TestCertificatesAreRenewed(t *testing.T) {
 	require.Equal(t, cert, read(setup.CertFile))
 }
 
-// TestServersTellThatTheySync: provisioning and operators learn it with their own rights, from no more than their own account.
+// TestServersTellThatTheySync checks that provisioning, operators and viewers learn with their own rights that the
+// servers sync, and get answers of no account but their own.
 func TestServersTellThatTheySync(t *testing.T) {
 	t.Parallel()
 
@@ -181,7 +183,7 @@ func TestServersTellThatTheySync(t *testing.T) {
 	}
 }
 
-// TestProvisionerNeedsNoMore: the user provision makes everything from nothing, and again.
+// TestProvisionerNeedsNoMore checks that the user provision can create everything from nothing, and do so again.
 func TestProvisionerNeedsNoMore(t *testing.T) {
 	t.Parallel()
 
@@ -199,11 +201,11 @@ func TestProvisionerNeedsNoMore(t *testing.T) {
 	}
 }
 
-// TestClusterOfThree: three servers of cluster.conf hold each stream, and go on when one is gone.
+// TestClusterOfThree checks that three servers with cluster.conf replicate each stream, and go on if one is gone.
 func TestClusterOfThree(t *testing.T) {
 	t.Parallel()
 	in := install(t)
-	// Routes go by names: a certificate for an address is not asked for that.
+	// The routes name localhost, so that name must be in the certificate: an address would not do.
 	require.NoError(t, setup.Certificates(filepath.Dir(in.ca), []string{"127.0.0.1", "localhost"}, time.Now()))
 
 	var ports [3]string
@@ -273,7 +275,8 @@ func TestClusterOfThree(t *testing.T) {
 	}, timeout)
 }
 
-// requireOrder has an operator at one server of a cluster give an order to a service at another one, which knows who gives it.
+// requireOrder checks that an operator at one server of a cluster can give an order to a service at another, and that
+// the service knows who gave it.
 func (in *installation) requireOrder(t *testing.T, serviceAt, operatorAt string) {
 	t.Helper()
 
@@ -294,7 +297,7 @@ func (in *installation) requireOrder(t *testing.T, serviceAt, operatorAt string)
 	t.Cleanup(stop)
 
 	operator := connect(topology.UserOperator, operatorAt)
-	await.NoFailure(t, func(c *await.Try) { // until that server knows of the service
+	await.NoFailure(t, func(c *await.Try) { // until that server knows the service
 		state, err := control.Ask[control.ReplayState](t.Context(), operator.NC, topology.Resolver, control.StopReplay, control.StopRequest{By: "boss@pc"})
 		assert.NoError(c, err)
 		assert.Equal(c, "operator (boss@pc)", state.By)

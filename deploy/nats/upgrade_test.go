@@ -14,8 +14,9 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestTheOldRightsAreReplacedWhileItRuns: a broker with the rights of before accounts reads the new ones, and a service that publishes all the
-// while goes on within a minute; what is stored stays, and the old boundary is gone.
+// TestTheOldRightsAreReplacedWhileItRuns checks that a broker with the rights from before accounts can load the new
+// ones: a service that keeps publishing goes on within a minute, what is stored remains, and the old boundary is
+// gone.
 func TestTheOldRightsAreReplacedWhileItRuns(t *testing.T) {
 	t.Parallel()
 	in := install(t)

@@ -16,13 +16,14 @@ import (
 	"time"
 )
 
-// file is one to pack: where it lies and what it is called in the archive.
+// file is a file to pack: where it lies, and its name in the archive.
 type file struct {
 	path, name string
 	program    bool
 }
 
-// files lists what goes into an archive, below a directory with the archive's name: the programs of a directory, and the besides.
+// files lists what goes into an archive, below a directory with the archive's name: the programs in a directory, and
+// besides.
 func (o options) files(archive, programs string) (files []file, err error) {
 	add := func(root, below string, program bool) error {
 		return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {

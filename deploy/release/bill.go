@@ -16,8 +16,8 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 )
 
-// writeBill writes what the programs of a directory are made of as CycloneDX 1.6 JSON: each program, Go's standard library, and
-// the modules, as Go wrote them into the programs.
+// writeBill writes, as CycloneDX 1.6 JSON, what the programs in a directory consist of: each program, Go's standard
+// library and the modules, as Go recorded them in the programs.
 func (o options) writeBill(path, archive, dir string) (err error) {
 	built, err := os.ReadDir(dir)
 	if err != nil {
@@ -58,7 +58,7 @@ func (o options) writeBill(path, archive, dir string) (err error) {
 	return errors.Join(err, out.Close())
 }
 
-// take adds a program and its modules to the parts, and returns the references of what it uses.
+// take adds a program and its modules to parts, and returns references to everything that the program uses.
 func (o options) take(parts map[string]cdx.Component, path string) (used []string, err error) {
 	content, err := os.ReadFile(path)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Command release makes what is handed out of a version: for each system an archive with all programs and what an operator needs
-// beside them, its bill of materials, and the checksums of all. It needs Go alone, and the same commit built with the same Go gives
-// the same bytes.
+// Command release makes the files of a release: for each system an archive of all programs and of everything else
+// that an operator needs, its bill of materials, and the checksums of all files. It needs nothing but Go. The same
+// commit built with the same Go gives the same bytes.
 package main
 
 import (
@@ -21,24 +21,25 @@ import (
 	"bobosync/deploy/sign"
 )
 
-// programs are the packages of what is handed out. The program has the name of its directory.
+// programs are the packages of the programs in a release. A program is named after its directory.
 var programs = []string{
 	"./services/ingest/cmd/ingest", "./services/resolver/cmd/resolver", "./services/publisher/cmd/publisher",
 	"./services/janitor/cmd/janitor", "./services/console/cmd/console", "./cmd/bobosync", "./cmd/athocsim",
 }
 
-// besides are the files and directories of the source tree that go into each archive. Of deploy/nats they are single files: keys may lie beside them.
+// besides are the files and directories of the source tree that go into each archive. Those of deploy/nats are listed
+// one by one, because keys may lie next to them.
 var besides = []string{
 	".env.example", "README.md", "CHANGELOG.md", "SECURITY.md", "docs", "deploy/systemd", "deploy/windows", "deploy/prometheus", "deploy/grafana",
 	"deploy/nats/README.md", "deploy/nats/accounts.conf", "deploy/nats/nats.conf", "deploy/nats/cluster.conf", "deploy/nats/server.conf",
 }
 
-// A version is a tag as semantic versioning has it, with a v before it.
+// version matches a tag in the form of semantic versioning, preceded by a v.
 var version = regexp.MustCompile(`^v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$`)
 
 type options struct {
 	source, version, out string
-	key                  string // of the owner's, to sign with; empty for no signature
+	key                  string // file with the owner's key for signing; empty for no signature
 	created              time.Time
 	targets              []string // such as linux/amd64
 }
@@ -133,7 +134,7 @@ func (o options) makeOne(ctx context.Context, target string) (names []string, er
 	return []string{archive, bill}, nil
 }
 
-// build makes all programs, static, the same bytes wherever and whenever they are built with the same Go.
+// build makes all programs, statically linked. The same Go makes the same bytes wherever and whenever it is run.
 func (o options) build(ctx context.Context, system, arch, to string) error {
 	args := []string{
 		"build", "-tags", "grpcnotrace", "-trimpath", "-buildvcs=false", "-o", to + string(filepath.Separator),
@@ -141,7 +142,7 @@ func (o options) build(ctx context.Context, system, arch, to string) error {
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, programs...)...)
 	cmd.Dir = o.source
-	// Whatever else these variables might say at home would show in the programs.
+	// Anything else that these variables say on the building machine would show in the programs.
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+system, "GOARCH="+arch, "GOFLAGS=", "GOEXPERIMENT=", "GOAMD64=v1", "GOARM64=v8.0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w: %s", err, out)
@@ -150,7 +151,7 @@ func (o options) build(ctx context.Context, system, arch, to string) error {
 	return nil
 }
 
-// writeSums writes the SHA-256 of each file as sha256sum does.
+// writeSums writes the SHA-256 of each file, in the format of sha256sum.
 func (o options) writeSums(names []string) error {
 	slices.Sort(names)
 

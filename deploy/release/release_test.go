@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRelease makes the release for this system twice: the archive has everything, the programs run and say the version, the
-// checksums are right, and both times the bytes are the same.
+// TestRelease makes the release for this system twice, and checks that the archive is complete, that the programs run
+// and report the version, that the checksums are right, and that both releases are the same, byte for byte.
 func TestRelease(t *testing.T) {
 	if os.Getenv("BOBOSYNC_LONG") == "" {
 		t.Skip("it builds all programs twice: make test-long runs it")
@@ -69,8 +69,9 @@ func TestRelease(t *testing.T) {
 	require.Contains(t, parts, "github.com/nats-io/nats.go")
 }
 
-// TestAnArchiveHasWhatAnUpgradeBeginsWith: docs/deploy.md has the broker given the release's accounts.conf first. The keys of who makes the
-// release, which lie beside it, are in no archive.
+// TestAnArchiveHasWhatAnUpgradeBeginsWith checks that an archive holds accounts.conf, which an upgrade according to
+// docs/deploy.md gives the broker first. The keys of whoever makes the release, which lie next to it, must not be in
+// any archive.
 func TestAnArchiveHasWhatAnUpgradeBeginsWith(t *testing.T) {
 	files, err := options{source: "../.."}.files("a", t.TempDir())
 	require.NoError(t, err)

@@ -1,5 +1,6 @@
-// Package sign signs releases with a key of the owner's, so that people who install them can verify where they come from. The
-// signatures are those of cosign for a file (ECDSA over SHA-256, in base64), made without a service:
+// Package sign signs releases with a key of the owner's, so that whoever installs a release can verify its origin.
+// The signatures have the form of cosign's signatures of files (ECDSA over SHA-256, in base64), but are made without
+// a service:
 //
 //	openssl ecparam -name prime256v1 -genkey -noout | openssl pkcs8 -topk8 -nocrypt -out release.key
 //	openssl ec -in release.key -pubout -out release.pub
@@ -19,11 +20,11 @@ import (
 	"os"
 )
 
-// Suffix ends the name of a signature, after that of the file.
+// Suffix is appended to a file's name to name its signature.
 const Suffix = ".sig"
 
-// File signs a file with the key in a PEM file (PKCS #8, without a password) and writes the signature beside it. Without a key file
-// it removes what an earlier run has left there.
+// File signs a file with the key in a PEM file (PKCS #8, without a password) and writes the signature next to it.
+// Without a key file it removes the signature that an earlier run may have left there.
 func File(keyFile, path string) error {
 	if keyFile == "" {
 		if err := os.Remove(path + Suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {

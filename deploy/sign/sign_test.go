@@ -11,7 +11,8 @@ import (
 	"bobosync/deploy/sign"
 )
 
-// TestASignatureIsVerifiedByOthers: openssl, which knows nothing of this program, takes the signature, and none of a changed file.
+// TestASignatureIsVerifiedByOthers checks that openssl, which shares no code with this package, accepts the
+// signature, and rejects it for a changed file.
 func TestASignatureIsVerifiedByOthers(t *testing.T) {
 	t.Parallel()
 

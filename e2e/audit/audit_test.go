@@ -13,7 +13,7 @@ import (
 	"bobosync/e2e/audit"
 )
 
-// The world of the tests: files dropped at seconds 1 to 4 of a run, calls at seconds after that.
+// The tests' run: files are dropped at seconds 1 to 4, calls follow at later seconds.
 var (
 	begin    = time.Date(2024, 6, 17, 12, 0, 0, 0, time.UTC)
 	bobo     = time.FixedZone("bobo", 3600)
@@ -29,7 +29,7 @@ const (
 
 func at(seconds float64) time.Time { return begin.Add(time.Duration(seconds * float64(time.Second))) }
 
-// ago is a moment before the run, to the second.
+// ago returns a moment before the run.
 func ago(d time.Duration) time.Time { return begin.Add(-d) }
 
 func row(kind, employee string, t time.Time) string {
@@ -37,7 +37,7 @@ func row(kind, employee string, t time.Time) string {
 	return kind + "," + employee + ",P," + t.Format("20060102,150405,20060102150405") + noPlaces
 }
 
-// written is what AtHoc gets for a moment.
+// written returns the value that AtHoc gets for a moment.
 func written(t time.Time) string { return t.In(athoc).Format(sim.DateLayout) }
 
 func file(name string, second float64, rows ...string) audit.File {
@@ -46,7 +46,7 @@ func file(name string, second float64, rows ...string) audit.File {
 
 type sent struct{ login, value string }
 
-// update is a call that took 100 ms, was answered, and wrote everything.
+// update returns a call that took 100 ms, was answered, and wrote everything.
 func update(seq uint64, second float64, users ...sent) sim.Call {
 	c := sim.Call{
 		Run: 1, Seq: seq, Arrived: at(second).UnixNano(), Finished: at(second + 0.1).UnixNano(), Endpoint: sim.EndpointUpdate,
@@ -71,14 +71,14 @@ var (
 	stale               = ago(26 * time.Hour)
 )
 
-// firstFile has a header, a row with blanks and quotes, and a rejected one.
+// firstFile has a header, valid rows, one of them with blanks and quotes, and a rejected row.
 var firstFile = []string{
 	"Transaction_Type,Employee_ID,...", row("BON", "00001", hour2), row("BOF", "00002", hour3),
 	strings.Replace(row("BON", "00003", hour1), "BON,00003", `"BON" , 00003 `, 1), "BON,00001,too,few",
 }
 
-// clean is a run in which all went well. Files arrive out of order, with a correction at the same second, a copy, an
-// unknown worker, a stale row, rejected rows, a file that is no text, and users who must not be touched.
+// clean returns a run in which everything went well. Files arrive out of order, with a correction at the same second,
+// a copy, an unknown worker, a stale row, rejected rows, a file that is not text, and users who must not be touched.
 func clean() audit.Input {
 	in := audit.Input{
 		Rules: audit.Rules{
@@ -139,7 +139,7 @@ func TestCleanRunHasNoFindings(t *testing.T) {
 	require.Equal(t, 7, r.Sent)
 }
 
-// TestWhatIsRightInSpiteOfItsLooks: runs that a judge who is too simple would not let pass.
+// TestWhatIsRightInSpiteOfItsLooks has runs that an auditor that is too simple would reject.
 func TestWhatIsRightInSpiteOfItsLooks(t *testing.T) {
 	t.Run("calls pile up while AtHoc is frozen", func(t *testing.T) {
 		in := clean()
@@ -171,7 +171,8 @@ func TestWhatIsRightInSpiteOfItsLooks(t *testing.T) {
 	})
 }
 
-// TestLate: a status that came later after the last fault than the rules allow for; a clean run is in time.
+// TestLate checks when a status counts as late: longer after the last fault than the rules allow. A clean run is in
+// time.
 func TestLate(t *testing.T) {
 	t.Parallel()
 
@@ -179,8 +180,8 @@ func TestLate(t *testing.T) {
 	in.Rules.Batch, in.Rules.Settle, in.Rules.Start, in.Calm = 4, 100*time.Millisecond, time.Second, at(4)
 	require.Empty(t, audit.Audit(in).Findings)
 
-	// 1 s start, 0.1 s settling, 2 leases of 5 s, 2 s for a probe, and 4 calls of 10 a second: 13.5 s. Where nothing was done to services and
-	// network twice 0.1 s, a call of 2 s, 4 calls and 3 s for the machine: 5.6 s.
+	// 1 s start, 0.1 s settling, 2 leases of 5 s, 2 s for a probe, and 4 calls at 10 a second: 13.5 s. If nothing was
+	// done to services and network: twice 0.1 s, a call of 2 s, 4 calls, and 3 s for the machine: 5.6 s.
 	for _, tc := range []struct {
 		start   time.Duration
 		seconds float64
@@ -206,8 +207,8 @@ func TestLate(t *testing.T) {
 	}
 }
 
-// TestWhatIsTakenAwayAgain: what a hostile bringer brings may be kept once, twice or not at all, and is no other's file; it is set aside
-// like any other.
+// TestWhatIsTakenAwayAgain checks that what a hostile bringer brings may be kept once, twice or not at all, that it
+// is not taken for anybody else's file, and that it is set aside like any other.
 func TestWhatIsTakenAwayAgain(t *testing.T) {
 	t.Parallel()
 
@@ -221,7 +222,7 @@ func TestWhatIsTakenAwayAgain(t *testing.T) {
 	require.Len(t, audit.Audit(in).Findings, 1)
 }
 
-// look is of a hold with one row.
+// look returns a Look at a hold with one row.
 func look(in *audit.Input, second float64, file, line int) audit.Look {
 	return audit.Look{Asked: at(second), Answered: at(second + 0.1), Rows: []audit.Row{{File: audit.FileID(in.Files[file].Content), Line: line}}}
 }
@@ -230,7 +231,7 @@ func decision(in *audit.Input, verb audit.Verb, second float64, file, line int) 
 	return audit.Decision{Verb: verb, Asked: at(second), Answered: at(second + 0.1), Rows: look(in, 0, file, line).Rows, Followed: true}
 }
 
-// held adds a file whose one row is held, for a user whom AtHoc shows on duty, and is never sent.
+// held adds a file whose only row is held and never sent, for a user whom AtHoc shows on duty.
 func held(in *audit.Input) {
 	in.Files = append(in.Files, file("held.csv", 3.6, row("BOF", "00001", hour1)))
 	in.Departures = append(in.Departures, audit.Departure{File: 5, Gone: at(7)})
@@ -238,7 +239,7 @@ func held(in *audit.Input) {
 	in.Looks = []audit.Look{look(in, 3.8, 5, 1)}
 }
 
-// TestViolations spoils the clean run in one way at a time, and expects just the findings of that kind.
+// TestViolations spoils the clean run in one way at a time, and expects findings of that kind only.
 func TestViolations(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -272,7 +273,7 @@ func TestViolations(t *testing.T) {
 		{"an older event after a newer one", func(in *audit.Input) {
 			in.Calls = append(in.Calls, update(4, 2.9, sent{"ann@x", written(hour3)}), update(5, 3.1, sent{"ann@x", written(hour2)}))
 		}, audit.WentBack, "older than what was sent before"},
-		{"an off that is older", func(in *audit.Input) { // her off is older than what was sent
+		{"an off that is older", func(in *audit.Input) { // Ann's off is older than what was sent
 			in.Files[2].Content = append(in.Files[2].Content, []byte(row("BOF", "00001", ago(4*time.Hour))+"\n")...)
 			in.Kept[2].Content = in.Files[2].Content
 			in.Calls = append(in.Calls, update(4, 4, sent{"ann@x", ""}), update(5, 4.2, sent{"ann@x", written(hour2)}))
@@ -402,7 +403,7 @@ func TestViolations(t *testing.T) {
 	}
 }
 
-// TestForgiven are things that look wrong and are not.
+// TestForgiven has runs that look wrong and are not.
 func TestForgiven(t *testing.T) {
 	tests := []struct {
 		name string
@@ -427,7 +428,7 @@ func TestForgiven(t *testing.T) {
 			in.Kept = append(in.Kept, audit.Kept{Name: "d.csv", Content: in.Files[5].Content})
 		}},
 		{"a call that a client has given up", func(in *audit.Input) {
-			in.Calls[0].Finished = at(9).UnixNano() // answered long after
+			in.Calls[0].Finished = at(9).UnixNano() // answered long afterwards
 			in.Calls[0].ClientGone = true
 			in.Calls = append(in.Calls, update(4, 4, sent{"ann@x", written(hour2)}, sent{"cat@x", written(hour1)}))
 			in.Calls = slices.Delete(in.Calls, 1, 2)

@@ -17,11 +17,11 @@ type send struct {
 	call    *sim.Call
 	value   string
 	arrived int64 // UnixNano
-	ended   int64 // the end of the time in which a client could be waiting for the answer
+	ended   int64 // the end of the time in which a client could have been waiting for the answer
 	applied bool
-	// appliedAt is when.
+	// appliedAt is when it was applied.
 	appliedAt int64
-	// confirmed: the answer that went out said that it was applied. denied: it said that it never will be.
+	// confirmed means that an answer went out which said that it was applied; denied, that it never will be.
 	confirmed, denied bool
 }
 
@@ -40,7 +40,7 @@ func (a *auditor) describe(e event) string {
 	return fmt.Sprintf("%s at %s, %s line %d", what, e.at.In(a.in.Rules.AtHocZone).Format(sim.DateLayout), a.in.Files[e.file].Name, e.line)
 }
 
-// readCalls sorts what was sent by user.
+// readCalls groups what was sent by user.
 func (a *auditor) readCalls() {
 	slices.SortStableFunc(a.in.Calls, func(x, y sim.Call) int { return cmp.Compare(x.Arrived, y.Arrived) })
 
@@ -56,7 +56,7 @@ func (a *auditor) readCalls() {
 			p := a.users[strings.ToLower(u.LoginID)]
 			value, sent := u.Fields.Get(a.in.Rules.Duty)
 			if p == nil || !sent {
-				continue // checkCalls speaks of these
+				continue // checkCalls reports these
 			}
 
 			answered := c.Status == 200 && delivered(c) && !u.LeftOut
@@ -79,7 +79,8 @@ func delivered(c *sim.Call) bool {
 	return false
 }
 
-// end is when a call cannot be in flight any more: it was answered, the client gave up, or the simulator was killed.
+// end returns when a call can no longer be in flight: when it was answered, the client gave up, or the simulator was
+// killed.
 func (a *auditor) end(c *sim.Call) int64 {
 	end := c.Arrived + int64(a.in.Rules.CallTimeout)
 	if c.Unfinished {
@@ -95,7 +96,8 @@ func (a *auditor) end(c *sim.Call) int64 {
 	return min(end, c.Finished)
 }
 
-// checkCalls: nobody but known users, nothing but the one attribute, and the parameter that keeps users from being made.
+// checkCalls checks that calls name known users only, write nothing but the duty attribute, and carry the parameters
+// that they must carry.
 func (a *auditor) checkCalls() {
 	for i := range a.in.Calls {
 		c := &a.in.Calls[i]
@@ -115,7 +117,7 @@ func (a *auditor) checkCalls() {
 	}
 }
 
-// checkParameters compares names without regard to case, as AtHoc does.
+// checkParameters checks an update's parameters. It compares names without regard to case, as AtHoc does.
 func (a *auditor) checkParameters(c *sim.Call) {
 	for wantName, want := range map[string]string{"syncExistingUsersOnly": "true", "AllowPartialUpdate": "false"} {
 		i := slices.IndexFunc(c.Parameters, func(f sim.Field) bool { return strings.EqualFold(f.Name, wantName) })
@@ -140,8 +142,8 @@ func (a *auditor) checkUser(c *sim.Call, u sim.UserCall) {
 	}
 }
 
-// checkRate: over any stretch of time no more calls arrive than the rate, the burst and the jitter allow. Calls that arrive
-// when AtHoc wakes up after it was frozen may have been sent at any moment of that time.
+// checkRate checks that over any stretch of time no more calls arrive than the rate, the burst and the jitter allow.
+// Calls that arrive when AtHoc wakes up after being frozen may have been sent at any moment of that time.
 func (a *auditor) checkRate() {
 	r := a.in.Rules
 	if r.Rate <= 0 {
@@ -150,7 +152,7 @@ func (a *auditor) checkRate() {
 
 	interval := float64(time.Second) / r.Rate
 	slack := float64(r.Jitter) + interval*float64(max(r.Burst, 1)-1)
-	due := math.Inf(-1) // the earliest moment for the next call, if there were no slack
+	due := math.Inf(-1) // the earliest moment for the next call, without any slack
 	for i := range a.in.Calls {
 		c := &a.in.Calls[i]
 		if c.Endpoint != sim.EndpointUpdate && c.Endpoint != sim.EndpointSearch {
@@ -167,18 +169,18 @@ func (a *auditor) checkRate() {
 		if at < due-slack {
 			a.find(Finding{Kind: Rate}, "%s came %s before the limit of %g a second allows it", name(c),
 				time.Duration(due-at).Round(time.Millisecond), r.Rate)
-			due = at // one finding for a burst, not one for each of its calls
+			due = at // report a burst once, and not for each of its calls
 		}
 
 		due = max(due, at) + interval
 	}
 }
 
-// checkOverlaps: no user is in two calls at once.
+// checkOverlaps checks that no user is in two calls at once.
 func (a *auditor) checkOverlaps() {
 	for _, login := range slices.Sorted(maps.Keys(a.users)) {
 		p := a.users[login]
-		var last *send // of those so far, the one that ended last
+		var last *send // of the sends so far, the one that ended last
 		for i := range p.sends {
 			s := &p.sends[i]
 			if last != nil && s.call != last.call && s.arrived < last.ended {
@@ -193,13 +195,13 @@ func (a *auditor) checkOverlaps() {
 	}
 }
 
-// checkOrder: what is sent for a worker never gets older. A value does not say which event it comes from, so each is taken
-// for the oldest event that it can come from and that is not older than what was sent before: if there is a way to read
-// the log in which nothing went back, this finds it.
+// checkOrder checks that what is sent for a worker never goes back to an older event. A value does not say which
+// event it comes from, so each is taken for the oldest possible event that is not older than the previous one. If
+// there is any reading of the log in which nothing went back, this finds it.
 func (a *auditor) checkOrder() {
 	for _, login := range slices.Sorted(maps.Keys(a.users)) {
 		p := a.users[login]
-		floor := -1 // index of the event sent last; -1 is what AtHoc had before
+		floor := -1 // index of the event sent last; -1 is what AtHoc had at the start
 		for n, s := range p.sends {
 			i, any, held := a.origin(p, s, floor)
 			if i > math.MinInt {
@@ -227,11 +229,12 @@ func (a *auditor) checkOrder() {
 	}
 }
 
-// origin returns the oldest event, not older than floor, that a value can come from. Without one it returns MinInt, whether an event
-// before floor would do, and the event that would if it had not waited for a person.
+// origin returns the index of the oldest event, from floor on, that a value can come from. If there is none, index is
+// MinInt, any reports whether an event before floor would match, and held is the event that would match if it had not
+// been waiting for a person.
 func (a *auditor) origin(p *person, s send, floor int) (index int, any bool, held *event) {
 	at := time.Unix(0, s.arrived)
-	if s.value == "" && a.staleValue(a.initial(p), at) { // the old status was cleared
+	if s.value == "" && a.staleValue(a.initial(p), at) { // the initial status was stale and has been cleared
 		any = true
 
 		if floor == -1 {

@@ -30,7 +30,7 @@ func (a *auditor) checkEnd() {
 	}
 }
 
-// checkOthers: no attribute but the duty status has changed.
+// checkOthers checks that no attribute but the duty status has changed.
 func (a *auditor) checkOthers(p *person, attributes map[string]string) {
 	names := map[string]bool{}
 	for n := range attributes {
@@ -57,17 +57,17 @@ func (a *auditor) checkDuty(p *person, got string) {
 	}
 }
 
-// wanted returns the duty statuses that are right at the end, the likeliest first.
+// wanted returns the duty statuses that are right at the end, the most likely first.
 func (a *auditor) wanted(p *person) (values []string, why string) {
 	values, why = a.unrefused(p)
-	if a.refused(p, values[0]) { // AtHoc said that it will not take it, so whatever it held before is right
+	if a.refused(p, values[0]) { // AtHoc said that it will not take it, so whatever it held before is right as well
 		values = append(values, a.applied(p))
 	}
 
 	return values, why
 }
 
-// unrefused returns the duty statuses that are right where AtHoc takes what it is sent.
+// unrefused returns the duty statuses that are right if AtHoc accepts whatever it is sent.
 func (a *auditor) unrefused(p *person) (values []string, why string) {
 	initial := a.initial(p)
 	if p.Forbidden {
@@ -91,14 +91,14 @@ func (a *auditor) unrefused(p *person) (values []string, why string) {
 		values, why = append(values, more...), why+text
 	}
 
-	if changed { // who was beaten by what was rejected need not count again: then all stays as it is
+	if changed { // what a rejected event superseded need not count again: AtHoc may keep what it has
 		values, why = append(values, a.applied(p)), why+" (of newer ones that were held it was ordered to reject them)"
 	}
 
 	return values, why
 }
 
-// wantedFor returns the duty statuses that are right if an event is the latest.
+// wantedFor returns the duty statuses that are right if e is the latest event.
 func (a *auditor) wantedFor(e event, initial string) (values []string, why string) {
 	why = "the latest event is " + a.describe(e)
 	if at := a.fate(e).decided(); !at.IsZero() {
@@ -114,19 +114,19 @@ func (a *auditor) wantedFor(e event, initial string) (values []string, why strin
 		values = []string{""}
 	}
 
-	if !a.staleEvent(e, a.in.Started) { // it has become stale meanwhile
+	if !a.staleEvent(e, a.in.Started) { // it has become stale during the run
 		values = append(values, a.value(e))
 	}
 
 	return values, why + ", which is stale"
 }
 
-// refused reports whether AtHoc refused a value for good, so that the pipeline was right to leave it at that.
+// refused reports whether AtHoc permanently refused a value, so that the pipeline was right to give up on it.
 func (a *auditor) refused(p *person, value string) bool {
 	return slices.ContainsFunc(p.sends, func(s send) bool { return s.value == value && s.denied })
 }
 
-// applied is what AtHoc holds by the log.
+// applied returns what AtHoc holds according to the call log.
 func (a *auditor) applied(p *person) string {
 	value, at := a.initial(p), int64(0)
 	for _, s := range p.sends {

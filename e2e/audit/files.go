@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// event is a row that is valid.
+// event is a valid row.
 type event struct {
 	at   time.Time
 	on   bool
@@ -26,11 +26,11 @@ type history struct {
 	user     *person // nil: AtHoc has nobody with this number
 }
 
-// reading is what the auditor makes of one file.
+// reading is how the auditor reads one file.
 type reading struct {
 	id       string // SHA-256 of the content
 	text     bool
-	first    int // the first file with the same content: this one, if it is not a copy
+	first    int // the first file with the same content; this one, unless it is a copy
 	rows     []int
 	rejected map[int]bool
 	events   map[int]string // line to employee id
@@ -38,7 +38,7 @@ type reading struct {
 
 const columns = 10
 
-// FileID is what a file is known by: the SHA-256 of its content, in lower-case hex.
+// FileID returns the id of a file: the SHA-256 of its content, in lower-case hex.
 func FileID(content []byte) string {
 	sum := sha256.Sum256(content)
 	return hex.EncodeToString(sum[:])
@@ -47,7 +47,7 @@ func FileID(content []byte) string {
 // isText reports whether a file can be read at all.
 func isText(content []byte) bool { return utf8.Valid(content) && bytes.IndexByte(content, 0) < 0 }
 
-// readFiles reads all files and puts every worker's events in order.
+// readFiles reads all files and sorts every worker's events.
 func (a *auditor) readFiles() {
 	first := map[string]int{}
 	for i, f := range a.in.Files {
@@ -124,7 +124,7 @@ func (a *auditor) readRow(file, line int, fields []string, r *reading) {
 	h.events = append(h.events, e)
 }
 
-// parse reads the columns that matter.
+// parse reads the columns that matter here.
 func (a *auditor) parse(fields []string, seen time.Time) (e event, ok bool) {
 	if len(fields) != columns || fields[0] != "BON" && fields[0] != "BOF" || fields[1] == "" {
 		return e, false
@@ -143,7 +143,7 @@ func (a *auditor) parse(fields []string, seen time.Time) (e event, ok bool) {
 	return event{at: at, on: fields[0] == "BON"}, true
 }
 
-// split cuts a line at its commas, except those between double quotes, and takes blanks and quotes off the values.
+// split cuts a line at its commas, except those between double quotes, and strips blanks and quotes from the values.
 func split(line string) []string {
 	var fields []string
 	var field strings.Builder
@@ -163,7 +163,7 @@ func split(line string) []string {
 	return append(fields, strings.TrimSpace(field.String()))
 }
 
-// checkDepartures looks at each file at the moment at which it was gone: every row must have been settled by then.
+// checkDepartures checks that, when a file was gone, every row of it had been settled.
 func (a *auditor) checkDepartures() {
 	for _, d := range a.in.Departures {
 		f, r := a.in.Files[d.File], a.read[d.File]
@@ -184,8 +184,8 @@ func (a *auditor) checkDepartures() {
 	}
 }
 
-// standsFor reports whether another row says the same as e, and lies in a file that was still there at a time: which of the two
-// was read later is of no account, and the other one still waits.
+// standsFor reports whether same says the same as e, and lies in another file that was still there at a time. Then it
+// does not matter which of the two rows is read later: the other file still waits to be settled.
 func (a *auditor) standsFor(same, e event, at time.Time) bool {
 	if same.file == e.file || !same.at.Equal(e.at) || same.on != e.on || a.in.Files[same.file].Appeared.After(at) {
 		return false
@@ -210,14 +210,14 @@ func (a *auditor) settled(h *history, i int, at time.Time) bool {
 		return true
 	}
 
-	held, sure := a.initial(h.user), true // what AtHoc holds, and whether it said so
+	held, sure := a.initial(h.user), true // what AtHoc holds, and whether its answer said so
 	known := a.in.Files[e.file].Appeared.UnixNano()
 	for _, s := range h.user.sends {
 		if s.arrived > at.UnixNano() {
 			break
 		}
 
-		// A refusal for good settles a row as well.
+		// A permanent refusal settles a row as well.
 		if s.arrived >= known && s.value == a.value(e) && (s.confirmed || s.denied) {
 			return true
 		}
@@ -236,7 +236,7 @@ func (a *auditor) mappingLost(at time.Time) bool {
 	})
 }
 
-// checkKept compares the files that were dropped with those that were kept: each is there once, as it was.
+// checkKept compares the files that were dropped with those that were kept: each must be kept once, unchanged.
 func (a *auditor) checkKept() {
 	for _, name := range a.in.Left {
 		a.find(Finding{Kind: Stuck, File: name}, "still in the input directory")
@@ -281,10 +281,10 @@ func (a *auditor) checkKept() {
 	}
 }
 
-// settlements are the outcomes that end a row's way.
+// settlements are the final outcomes of a row.
 var settlements = []string{"applied", "superseded", "expired", "unmapped", "unknown_user", "forbidden_user", "dead", "withheld", "settled_earlier"}
 
-// checkRows compares what the pipeline says of each row with what the auditor reads, if the pipeline was asked.
+// checkRows compares what the pipeline says about each row with how the auditor reads it, if the pipeline was asked.
 func (a *auditor) checkRows() {
 	if a.in.Rows == nil {
 		return

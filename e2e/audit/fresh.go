@@ -1,4 +1,4 @@
-// How fresh AtHoc was once nothing went wrong any more.
+// How fresh AtHoc was once nothing went wrong any longer.
 
 package audit
 
@@ -9,18 +9,20 @@ import (
 )
 
 const (
-	// afterCall is how long AtHoc may go on with a call that was given up; for so long its users are left alone.
+	// afterCall is how long AtHoc may go on working on a call after its client gave up; its users are left alone for
+	// so long.
 	afterCall = 3 * time.Second
-	// probeEvery is how often AtHoc is tried while it is away.
+	// probeEvery is how often the pipeline probes AtHoc while it is out of reach.
 	probeEvery = 2 * time.Second
-	// busy is what a busy machine may add where nothing is done to services or network.
+	// busy is what a busy machine may add when nothing is done to services or network.
 	busy = 3 * time.Second
 )
 
-// within is how long it may take from the end of the last fault until a status is confirmed: a service starts, files settle, leases run
-// out that were held by who is gone, and once more since a lost store may hide such; AtHoc is probed; and all users are sent twice, since
-// answers were lost. Where nothing was done to services or network a file settles, may wait for as long for one that still settles, and
-// all users are sent.
+// within is how long it may take from the end of the last fault until a status is confirmed. A service starts and
+// files settle. The leases of publishers that are gone run out, and do so twice, because a lost store may hide such a
+// lease. AtHoc is probed, and all users are sent twice, because answers were lost. If nothing was done to services or
+// network, a file settles and may wait as long again for another file that is still settling; then there is time for
+// one call, and for sending all users twice.
 func (a *auditor) within() time.Duration {
 	r := a.in.Rules
 	calls := (len(a.users) + r.Batch - 1) / max(r.Batch, 1)
@@ -32,8 +34,8 @@ func (a *auditor) within() time.Duration {
 	return r.Start + r.Settle + 2*(r.CallTimeout+afterCall) + probeEvery + sending
 }
 
-// checkFreshness: a worker's latest status is confirmed in time, counted from the end of the last fault or from the arrival of its file.
-// Whether it came at all is for checkEnd.
+// checkFreshness checks that a worker's latest status is confirmed in time, counted from the end of the last fault,
+// the arrival of its file or a person's decision, whichever is last. Whether it was confirmed at all is for checkEnd.
 func (a *auditor) checkFreshness() {
 	if a.in.Calm.IsZero() {
 		return
@@ -58,7 +60,7 @@ func (a *auditor) checkFreshness() {
 			continue
 		}
 
-		if decided := a.fate(last).decided(); decided.After(from) { // it waited for a person until then
+		if decided := a.fate(last).decided(); decided.After(from) { // until then it waited for a person
 			from = decided
 		}
 

@@ -1,5 +1,5 @@
-// Mass changes that wait for a person: what was held is not sent before somebody let it go, and nobody else is let go with it; and
-// nothing is sent during a pause.
+// Mass changes that wait for a person: what is held is not sent before somebody releases it, and nothing else is
+// released with it. Nothing is sent during a pause.
 
 package audit
 
@@ -10,13 +10,13 @@ import (
 	"bobosync/cmd/athocsim/sim"
 )
 
-// Row is a row of a file, known by the SHA-256 of its content.
+// Row identifies a row of a file; File is the SHA-256 of the file's content.
 type Row struct {
 	File string
 	Line int
 }
 
-// Look is what an operator was shown of a hold: who was in it at some moment between Asked and Answered.
+// Look is what an operator was shown of a hold: the rows in it at some moment between Asked and Answered.
 type Look struct {
 	Asked, Answered time.Time
 	Rows            []Row
@@ -25,36 +25,38 @@ type Look struct {
 // Verb is what an operator ordered about a hold.
 type Verb string
 
-// The verbs. What was rejected may be requeued.
+// The verbs. What was rejected may be requeued later.
 const (
 	Approve Verb = "approve"
 	Reject  Verb = "reject"
 	Requeue Verb = "requeue"
 )
 
-// Decision is an operator's order about just these rows.
+// Decision is an operator's order about exactly these rows.
 type Decision struct {
 	Verb            Verb
 	Asked, Answered time.Time
 	Rows            []Row
-	// Followed: it was done for certain. An order that was refused is left out; of another one it is not known.
+	// Followed means that the order was certainly carried out. An order that was refused is not recorded; of any
+	// other it is uncertain.
 	Followed bool
 }
 
-// Pause is a time in which an operator wanted no updates, and with All no searches either.
+// Pause is a time in which an operator wanted no updates and, if All is set, no searches either.
 type Pause struct {
 	Window
 	All bool
 }
 
-// fate is what operators saw of an event, and ordered about it.
+// fate is what operators saw and ordered about an event.
 type fate struct {
-	// held is when it was first seen to be held.
+	// held is when the event was first seen to be held.
 	held      time.Time
 	decisions []Decision // by Asked
 }
 
-// readOrders finds out what became of whom. What was seen when the pipeline may have forgotten it again is passed over.
+// readOrders works out the fate of each row. It ignores what was seen at a time when the pipeline may have forgotten
+// it again.
 func (a *auditor) readOrders() {
 	a.fates = map[Row]*fate{}
 	get := func(r Row) *fate {
@@ -92,7 +94,7 @@ func (a *auditor) fate(e event) *fate {
 	return &fate{}
 }
 
-// held reports whether an event was seen to be held before a time, and nobody had let it go by then.
+// heldAt reports whether an event was seen to be held before a time, and nobody had released it by then.
 func (f *fate) heldAt(at time.Time) bool {
 	return !f.held.IsZero() && f.held.Before(at) && !f.ordered(at, Approve, Requeue)
 }
@@ -102,7 +104,7 @@ func (f *fate) ordered(at time.Time, verbs ...Verb) bool {
 	return slices.ContainsFunc(f.decisions, func(d Decision) bool { return d.Asked.Before(at) && slices.Contains(verbs, d.Verb) })
 }
 
-// rejected reports whether the event does not count in the end, and whether that is certain.
+// rejected reports whether the event may have been rejected in the end, and whether that is certain.
 func (f *fate) rejected() (maybe, certain bool) {
 	for _, d := range f.decisions {
 		switch {
@@ -118,7 +120,7 @@ func (f *fate) rejected() (maybe, certain bool) {
 	return maybe, certain
 }
 
-// decided is when the last order about the event was answered.
+// decided returns when the last order about the event was answered.
 func (f *fate) decided() (at time.Time) {
 	for _, d := range f.decisions {
 		if d.Answered.After(at) {
@@ -129,8 +131,9 @@ func (f *fate) decided() (at time.Time) {
 	return at
 }
 
-// withoutRejected are the events that count in the end: with which ends a worker's history, and with which it may end as well since
-// it is not known whether an order was followed. What came before a rejected event and was beaten by it may count again, or not.
+// withoutRejected returns the events that may be a worker's latest. There may be several, since it is uncertain
+// whether some orders were followed. changed reports that a newer event may have been rejected; the events that it
+// superseded may then count again, or not.
 func (a *auditor) withoutRejected(h *history) (last []event, changed bool) {
 	for _, e := range slices.Backward(h.events) {
 		maybe, certain := a.fate(e).rejected()
@@ -148,7 +151,7 @@ func (a *auditor) withoutRejected(h *history) (last []event, changed bool) {
 	return last, changed
 }
 
-// mayFail reports whether a file may lie among the failed ones: a row of it was rejected.
+// mayFail reports whether a file may be among the failed ones, because a row of it may have been rejected.
 func (a *auditor) mayFail(id string) bool {
 	for r, f := range a.fates {
 		if r.File == id && f.ordered(a.in.Ended, Reject) {
@@ -159,15 +162,16 @@ func (a *auditor) mayFail(id string) bool {
 	return false
 }
 
-// goesOff reports whether a user is sent off duty, and none of the events that it can be for was let go by a person.
+// goesOff reports whether a send takes a user off duty although a person released none of the events that it can be
+// for.
 func (a *auditor) goesOff(events []event, s send) bool {
 	return s.value == "" && !events[0].on && !slices.ContainsFunc(events, func(e event) bool {
 		return !e.on && a.fate(e).ordered(time.Unix(0, s.arrived), Approve, Requeue)
 	})
 }
 
-// checkFlips: no more users go off duty than may without a person's leave. When the pipeline forgot what it had just counted, it may
-// have begun to count again.
+// checkFlips checks that no more users go off duty than may without a person's approval. If the pipeline forgot what
+// it had counted, it may have started counting again.
 func (a *auditor) checkFlips() {
 	g := a.in.Rules.Guard
 	if g.Window == 0 {
@@ -180,7 +184,7 @@ func (a *auditor) checkFlips() {
 	}
 }
 
-// checkPauses: nothing arrives during a pause.
+// checkPauses checks that no call arrives during a pause.
 func (a *auditor) checkPauses() {
 	for i := range a.in.Calls {
 		c := &a.in.Calls[i]

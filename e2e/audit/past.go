@@ -1,6 +1,6 @@
 package audit
 
-// What the pipeline says that AtHoc held at a moment, against what it held.
+// What the pipeline says that AtHoc held at a moment, compared with what AtHoc did hold.
 
 import (
 	"slices"
@@ -9,32 +9,33 @@ import (
 	"bobosync/cmd/athocsim/sim"
 )
 
-// Misremembered is the kind of finding for a moment of the past of which the pipeline says what was not so, or that it is uncertain though
-// nothing was.
+// Misremembered is the kind of finding for a past moment about which the pipeline says something false, or says that
+// it is uncertain although nothing was.
 const Misremembered Kind = "misremembered"
 
-// Past is what the pipeline said, at the end, of a moment of the run.
+// Past is what the pipeline said, at the end, about a moment of the run.
 type Past struct {
-	// Worker is the number that the user's collar attribute has.
+	// Worker is the employee id, as in the user's collar attribute.
 	Worker string
 	At     time.Time
-	// State is on, off, uncertain or unknown; or absent, if the worker is not in the list of those on duty. Since is the moment of
-	// booking of on, Lost that it is uncertain since answers may have been lost.
+	// State is on, off, uncertain or unknown; or absent, if the worker is not in the list of those on duty. For on,
+	// Since is the time of booking on. Lost says that answers may have been lost, which makes the state uncertain.
 	State string
 	Since time.Time
 	Lost  bool
-	// Doubts are when the calls were sent that are said to have no answer.
+	// Doubts are the times at which calls were sent that are said to have no answer.
 	Doubts []time.Time
-	// NextSent and NextAnswered are those of the call that told AtHoc otherwise, as far as there is one.
+	// NextSent and NextAnswered are the times of the call that next changed the status; zero if there is none.
 	NextSent, NextAnswered time.Time
-	// CompleteFrom is since when it knows all.
+	// CompleteFrom is the time since when the pipeline's history is complete.
 	CompleteFrom time.Time
 }
 
-// clocks is by how much the times of the simulator and of a service may be apart: they are taken a moment before or after the same thing.
+// clocks is how far the simulator's and a service's times for the same thing may differ: each takes its time a moment
+// before or after the other.
 const clocks = 100 * time.Millisecond
 
-// checkPast judges what was said of the past.
+// checkPast judges what the pipeline said about the past.
 func (a *auditor) checkPast() {
 	for _, said := range a.in.Past {
 		h := a.workers[said.Worker]
@@ -72,16 +73,18 @@ func (a *auditor) checkPast() {
 	}
 }
 
-// known reports whether a call and its answer lie within the time of which all is known, well before a moment.
+// known reports whether a call and its answer lie within the complete part of the history, and well before the
+// moment.
 func (a *auditor) known(s send, said Past) bool {
 	return s.arrived > said.CompleteFrom.Add(clocks).UnixNano() && s.ended < said.At.Add(-a.in.Rules.CallTimeout).UnixNano()
 }
 
-// held returns what AtHoc held about a moment: what it had been told before the calls that were under way then, and what these told it.
+// held returns what AtHoc may have held at about a moment: what was applied before the calls that were under way
+// then, and what those calls applied.
 func (a *auditor) held(p *person, said Past) []string {
 	from, to := said.At.Add(-clocks).UnixNano(), said.At.Add(clocks).UnixNano()
 	if !said.NextSent.IsZero() && !said.NextSent.After(said.At) {
-		from = min(from, said.NextSent.Add(-clocks).UnixNano()) // it was under way, by the pipeline's own word
+		from = min(from, said.NextSent.Add(-clocks).UnixNano()) // it was under way, according to the pipeline itself
 	}
 
 	for _, s := range p.sends {
@@ -105,7 +108,7 @@ func (a *auditor) held(p *person, said Past) []string {
 	return append([]string{value}, within...)
 }
 
-// underWay reports whether the moment lies within a call that the pipeline names, and that there was.
+// underWay reports whether the moment lies within a call that the pipeline names and that did take place.
 func (a *auditor) underWay(p *person, said Past) bool {
 	if said.NextSent.IsZero() || said.NextSent.After(said.At) || !said.NextAnswered.After(said.At) {
 		return false
@@ -116,19 +119,20 @@ func (a *auditor) underWay(p *person, said Past) bool {
 	})
 }
 
-// longest is for how long AtHoc may be working on a call, and a publisher on its answer.
+// longest is how long, at most, AtHoc may work on a call and a publisher on its answer.
 func (a *auditor) longest() time.Duration { return 3*a.in.Rules.CallTimeout + time.Second }
 
-// answerLost reports whether the publisher that was answered may not have stored the answer: it was killed, frozen for longer than it waits
-// for one, or without the broker.
+// answerLost reports whether the publisher may not have stored the answer: because it was killed, frozen for longer
+// than it waits for an answer, or cut off from the broker.
 func (a *auditor) answerLost(s send) bool {
 	return slices.ContainsFunc(a.in.Halted, func(at time.Time) bool {
 		return s.arrived < at.Add(clocks).UnixNano() && s.ended > at.Add(-a.longest()).UnixNano()
 	})
 }
 
-// doubtful reports whether a call of before a moment had no answer that tells of the user, and the user was not told again with one
-// well after it; whether one is said to have had none that never came here; or whether one was under way.
+// doubtful reports whether it may be uncertain what AtHoc held at a moment: an earlier call had no answer about the
+// user, or one that may be lost, and no call sent well after it was confirmed; the pipeline names a call without an
+// answer that never arrived here; or a call was under way.
 func (a *auditor) doubtful(p *person, said Past) bool {
 	at := said.At
 	if a.underWay(p, said) {
@@ -157,7 +161,7 @@ func (a *auditor) doubtful(p *person, said Past) bool {
 		}
 	}
 
-	for _, s := range p.sends { // under way at that moment
+	for _, s := range p.sends { // a call was under way at that moment
 		if s.arrived <= at.Add(clocks).UnixNano() && s.ended >= at.Add(-clocks).UnixNano() {
 			return true
 		}

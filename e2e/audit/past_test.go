@@ -10,12 +10,13 @@ import (
 	"bobosync/e2e/audit"
 )
 
-// TestThePast: what is said of a moment is compared with the simulator's log: a wrong status, a doubt without reason, an answer that is
-// not known of and somebody who is missing among those on duty are found, and what is right is not.
+// TestThePast checks that what is said about a moment is compared with the simulator's log. A wrong status, a doubt
+// without reason, an answer that is not known, and somebody missing from the list of those on duty are found; what is
+// right is not.
 func TestThePast(t *testing.T) {
 	t.Parallel()
 
-	lost := func(in *audit.Input) { // an update of ann's has no answer
+	lost := func(in *audit.Input) { // an update of Ann's has no answer
 		again := update(8, 8, sent{"ann@x", ""})
 		again.Status, again.Fault = 200, sim.FaultBrokenJSON
 		in.Calls = append(in.Calls, again)

@@ -2,8 +2,8 @@
 
 package bench
 
-// How much memory the services use under the worst that a file, AtHoc or another service's key can bring, beside what their containers
-// have.
+// How much memory the services use in the worst cases that a file, AtHoc or another service's key can bring about,
+// compared with the memory limits of their containers.
 
 import (
 	"bufio"
@@ -28,14 +28,15 @@ const PartAttack = "attack"
 // containerLimits are the memory limits of deploy/compose.yaml, in MiB.
 var containerLimits = map[string]float64{"ingest": 128, "resolver": 128, "publisher": 128, "janitor": 128, brokerProcess: 512}
 
-// What the attacks are made of.
+// The dimensions of the attacks.
 const (
-	inventedRows = 2   // for each of the large file's: 2,000,000 as a rule, each of another worker whom nobody knows
-	longLine     = 256 // bytes for each of the large file's rows: 256 MB of one line as a rule
+	inventedRows = 2   // for each row of the large file, so 2,000,000 by default; each names a different worker whom nobody knows
+	longLine     = 256 // bytes for each row of the large file, so one line of 256 MB by default
 	oddNames     = 8000
-	// attackTime is for how long AtHoc is hostile in each way, and the least for which a hostile file is waited for.
+	// attackTime is how long AtHoc is hostile in each way, and the least time for which a hostile file is waited for.
 	attackTime = 5 * time.Second
-	// attackWithin is how long it may take until what a hostile file brings is settled, and until a good file is confirmed after that.
+	// attackWithin is how long it may take until everything from a hostile file is settled, and after that until a
+	// good file is confirmed.
 	attackWithin = 15 * time.Minute
 )
 
@@ -45,7 +46,7 @@ type trick struct {
 	play func(ctx context.Context, s *stack) error
 }
 
-// tricks are all of them, with files as large as so many rows make them.
+// tricks returns all attacks; rows determines how large their files are.
 func tricks(rows int) []trick {
 	invented := inventedRows * rows
 
@@ -71,11 +72,11 @@ func tricks(rows int) []trick {
 
 func fill(out *bufio.Writer, text string, n int) {
 	for range n {
-		_, _ = out.WriteString(text) // Flush reports what went wrong
+		_, _ = out.WriteString(text) // Flush returns the first error
 	}
 }
 
-// hostileFile drops a file and waits until it has gone.
+// hostileFile returns an attack that drops a file and waits until it has gone.
 func hostileFile(write func(*bufio.Writer)) func(context.Context, *stack) error {
 	return func(ctx context.Context, s *stack) error {
 		const name = "hostile.csv"
@@ -91,7 +92,7 @@ func hostileFile(write func(*bufio.Writer)) func(context.Context, *stack) error 
 	}
 }
 
-// manyNames drops names of nothing that could be read, waits until they were looked at, and takes them away.
+// manyNames drops many names that lead to nothing readable, gives ingest the time to look at them, and removes them.
 func manyNames(ctx context.Context, s *stack) error {
 	var paths []string
 	for i := range oddNames {
@@ -113,7 +114,7 @@ func manyNames(ctx context.Context, s *stack) error {
 	return nil
 }
 
-// inventedOutcomes publishes what a publisher's key may: few bytes that stand for many rows.
+// inventedOutcomes publishes what a publisher's key is allowed to publish: few bytes that represent many rows.
 func inventedOutcomes(ctx context.Context, s *stack) error {
 	conn, err := nats.Connect(s.broker)
 	if err != nil {
@@ -134,7 +135,8 @@ func inventedOutcomes(ctx context.Context, s *stack) error {
 	return err
 }
 
-// hostileAtHoc has every call answered in a hostile way, and a booking that makes the publisher call.
+// hostileAtHoc returns an attack in which every call is answered in a hostile way, with bookings that make the
+// publisher call.
 func hostileAtHoc(f sim.Fault) func(context.Context, *stack) error {
 	return func(ctx context.Context, s *stack) error {
 		f.For = sim.Duration(attackTime)
@@ -142,7 +144,7 @@ func hostileAtHoc(f sim.Fault) func(context.Context, *stack) error {
 			return err
 		}
 
-		if err := s.tell(ctx, http.MethodPost, "revoke", nil); err != nil { // tokens are asked for as well
+		if err := s.tell(ctx, http.MethodPost, "revoke", nil); err != nil { // so that tokens are requested as well
 			return err
 		}
 
@@ -162,13 +164,14 @@ func hostileAtHoc(f sim.Fault) func(context.Context, *stack) error {
 			return err
 		}
 
-		_ = pause.For(ctx, attackTime) // what comes next looks at ctx
+		_ = pause.For(ctx, attackTime) // awaitGone checks ctx
 
 		return s.awaitGone(ctx, attackWithin, []string{name})
 	}
 }
 
-// attacks plays one trick after the other, and compares the most memory that each process used with the limit of its container.
+// attacks plays one trick after the other, and compares the peak memory of each process with the limit of its
+// container.
 func (b *bench) attacks(ctx context.Context) error {
 	settings := map[string]string{
 		"ATHOC_RATE_LIMIT": freeRate, "CLEANUP_INTERVAL": "1s", "ATHOC_TIMEOUT": "5s",
@@ -212,11 +215,11 @@ func (b *bench) attacks(ctx context.Context) error {
 	})
 }
 
-// sampled is how often the memory of processes is looked at: the system keeps no peak of what is their own.
+// sampled is how often the memory of processes is sampled: the system records no peak of a process's own memory.
 const sampled = 20 * time.Millisecond
 
-// most returns the most memory of its own that each process had while something was done. Pages of files, such as bbolt's, are no such memory:
-// they are given back when a container comes near its limit.
+// most returns the peak of each process's own memory while do runs. Pages of files, such as bbolt's, do not count:
+// the system takes them back when a container gets near its limit.
 func (s *stack) most(do func() error) (map[string]int64, error) {
 	most, done := map[string]int64{}, make(chan error, 1)
 	go func() { done <- do() }()

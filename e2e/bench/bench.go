@@ -1,8 +1,8 @@
 //go:build unix
 
-// Package bench measures the real programs, as processes of their own against the AtHoc simulator: how many rows a second
-// they carry from a file to AtHoc, how long a single booking takes, and what memory and CPU that costs. Beside these it
-// measures what the machine allows, and it checks that AtHoc ends up with what the files say.
+// Package bench measures the real programs, as separate processes against the AtHoc simulator: how many rows a second
+// they carry from a file to AtHoc, how long a single booking takes, and how much memory and CPU that costs. It also
+// measures what the machine allows, and checks that AtHoc ends up with what the files say.
 package bench
 
 import (
@@ -24,35 +24,36 @@ import (
 	"bobosync/shared/pause"
 )
 
-// Config says what to measure. The fields from Settings on are optional.
+// Config says what to measure. Settings and the fields below it are optional.
 type Config struct {
-	// Bin has the programs, natsd among them. Dir is a directory for everything; it must be empty, and on a disk: a file
-	// system in memory would make syncing free.
+	// Bin is the directory of the programs, including natsd. Dir is a directory for everything else; it must be
+	// empty, and on a disk: a file system in memory would make syncing free.
 	Bin, Dir string
-	// Rows is the size of the one large file, Workers how many workers it and the small files speak of.
+	// Rows is the number of rows in the one large file; Workers is how many workers it and the small files mention.
 	Rows, Workers int
-	// Files is how many small files there are, FileRows the rows in each.
+	// Files is the number of small files, FileRows the number of rows in each.
 	Files, FileRows int
 	// LatencyFiles is how many files are dropped one after another.
 	LatencyFiles int
-	// Messages is how many messages JetStream's own rate is measured with.
+	// Messages is the number of messages with which JetStream's own rate is measured.
 	Messages int
 	// Idle is the time over which the CPU time of idle processes is measured.
 	Idle time.Duration
-	// Stream is how long each steady stream of files lasts, Outages how long AtHoc is away before a recovery, Mappings the numbers of users
-	// of whom a first mapping is taken over.
+	// Stream is how long each steady stream of files lasts, Outages how long AtHoc is out of reach before each
+	// recovery, and Mappings the numbers of users for which the first mapping is measured.
 	Stream   time.Duration
 	Outages  []time.Duration
 	Mappings []int
 	// Parts are what to measure; see Parts.
 	Parts []string
-	// Settings are environment variables of all services, above those that the benchmark sets.
+	// Settings are environment variables of all services; they override those that the benchmark sets.
 	Settings map[string]string
-	// Keep leaves the directories with logs and data of each run where they are.
+	// Keep leaves the directories with the logs and data of each run in place.
 	Keep bool
-	// Judge compares figures with their targets. It is for the sizes and settings that the targets are for.
+	// Judge compares figures with their targets. It makes sense only with the sizes and settings that the targets are
+	// meant for.
 	Judge bool
-	// Progress, if not nil, is told what is being done.
+	// Progress, if not nil, receives lines about what is being done.
 	Progress io.Writer
 }
 
@@ -72,24 +73,25 @@ var Parts = []string{
 	PartAttack,
 }
 
-// Quick has small sizes, to see in seconds whether everything works. Bin and Dir are to be set.
+// Quick has small sizes, to see within seconds whether everything works. Bin and Dir must still be set.
 var Quick = Config{
 	Rows: 20_000, Workers: 500, Files: 50, FileRows: 20, LatencyFiles: 3, Messages: 5000, Idle: time.Second,
 	Stream: 2 * time.Second, Outages: []time.Duration{2 * time.Second}, Mappings: []int{1000},
 	Parts: []string{PartLimits, PartLarge, PartSmall, PartHuge, PartIdle, PartLatency, PartSteady, PartBehind, PartRecovery, PartMapping},
 }
 
-// What is wanted, and what the tool that this program replaces did on such a machine.
+// The targets, and what the tool that this program replaces achieved on such a machine.
 const (
 	oldTool       = 4590.0  // rows a second
 	wantLarge     = 250_000 // all in one
-	wantServices  = 200_000 // and with four services
+	wantServices  = 200_000 // four services
 	wantSmall     = 60_000
 	wantCPU       = 5   // seconds of ingest and resolver together, for the large file
 	wantSends     = 1.1 // "once or little more"
 	wantMemory    = 100
 	wantMemoryAll = 250
-	// wantLinear is the part of the large file's rate at which five times its rows of ten times its workers are to go through.
+	// wantLinear is the least share of the large file's rate that a file with five times its rows and ten times its
+	// workers should reach.
 	wantLinear  = 0.7
 	wantIdle    = 60
 	wantIdleCPU = 1.0
@@ -99,15 +101,15 @@ const (
 
 	// freeRate is an ATHOC_RATE_LIMIT that does not bind.
 	freeRate = "1000"
-	// latencyRows is how many rows, each of another worker, a file has whose time is measured.
+	// latencyRows is the number of rows, each for a different worker, in a file whose latency is measured.
 	latencyRows = 10
-	// confirmedWithin is how long files may take to be confirmed, beside a second for so many rows.
+	// confirmedWithin is how long files may take to be confirmed, plus a second for every slowestRate rows.
 	confirmedWithin = 2 * time.Minute
 	slowestRate     = 20_000
 	mebibyte        = 1 << 20
 )
 
-// Validate reports sizes that do not go together.
+// Validate returns an error if the sizes do not fit together.
 func (c Config) Validate() error {
 	var errs []error
 	for name, n := range map[string]int{"-rows": c.Rows, "-workers": c.Workers, "-files": c.Files, "-file-rows": c.FileRows, "-latency-files": c.LatencyFiles} {
@@ -137,18 +139,18 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// bench is a benchmark at work. Its methods are for one goroutine.
+// bench is a running benchmark. Its methods are for one goroutine.
 type bench struct {
 	Config
 	Report
-	jetStream map[topology]float64 // JetStream's own rate beside each topology
+	jetStream map[topology]float64 // JetStream's own rate, next to each topology
 	stacks    int
-	// rateOfLarge is the large file's rows a second.
+	// rateOfLarge is the large file's rate, in rows a second.
 	rateOfLarge map[topology]float64
 }
 
-// Run measures. What went wrong with the pipeline is among the report's problems; an error means that ctx has ended or that
-// there is nothing to report. All processes have ended when it returns.
+// Run measures. What went wrong in the pipeline is listed in the report's problems; an error means that ctx has ended
+// or that there is nothing to report. When Run returns, all processes have ended.
 func Run(ctx context.Context, c Config) (*Report, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -190,7 +192,7 @@ func (b *bench) problem(err error) {
 	}
 }
 
-// note tells about the progress.
+// note reports progress.
 func (b *bench) note(format string, args ...any) {
 	if b.Progress != nil {
 		fmt.Fprintf(b.Progress, format+"\n", args...)
@@ -209,7 +211,7 @@ func (b *bench) notes() {
 	}
 }
 
-// add adds a figure; with a target, if sizes permit, also whether it is met.
+// add adds a figure and, if it has targets and the sizes permit it, whether they are met.
 func (b *bench) add(f Figure, targets ...target) {
 	met := true
 	var words []string
@@ -226,7 +228,7 @@ func (b *bench) add(f Figure, targets ...target) {
 	b.Figures = append(b.Figures, f)
 }
 
-// machine describes this one.
+// machine describes the machine that this runs on.
 func machine() []string {
 	lines := []string{fmt.Sprintf("%s, %s/%s, %d CPUs, %s", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), time.Now().UTC().Format(time.DateTime+" MST"))}
 	if cpu, err := os.ReadFile("/proc/cpuinfo"); err == nil {
@@ -249,7 +251,7 @@ func machine() []string {
 
 func newRand() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }
 
-// with starts a stack, does something with it and stops it. The directory is removed unless something went wrong.
+// with starts a stack, calls do and stops the stack. The stack's directory is removed unless something went wrong.
 func (b *bench) with(ctx context.Context, t topology, settings map[string]string, do func(*stack) error) (err error) {
 	b.stacks++
 	return b.in(ctx, fmt.Sprintf("stack-%d", b.stacks), t, settings, do)
@@ -278,7 +280,7 @@ func (b *bench) in(ctx context.Context, name string, t topology, settings map[st
 	return os.RemoveAll(s.dir)
 }
 
-// How much larger than the large file the huge one is.
+// How much larger the huge file is than the large one.
 const (
 	hugeRows    = 5
 	hugeWorkers = 10
@@ -330,8 +332,8 @@ func (b *bench) limits(ctx context.Context, file string) error {
 	return nil
 }
 
-// quiet measures idle processes and single files, with the default settings, in both topologies at once: there is little to
-// do, and it takes long.
+// quiet measures idle processes and single files, with the default settings. It measures both topologies at the same
+// time, because there is little to do and it takes long.
 func (b *bench) quiet(ctx context.Context) error {
 	if b.has(PartLatency) {
 		b.note("idling for %s, then %d files one after another", b.Idle, b.LatencyFiles)
@@ -375,7 +377,8 @@ func (b *bench) quiet(ctx context.Context) error {
 	return nil
 }
 
-// bySection puts figures of the same section together, sections in the order of their first figures.
+// bySection returns an order that puts the figures of a section together, with sections in the order of their first
+// figures.
 func bySection(figures []Figure) func(a, b Figure) int {
 	order := map[string]int{}
 	for _, f := range figures {
@@ -423,7 +426,7 @@ func (b *bench) idle(ctx context.Context, s *stack) error {
 	return nil
 }
 
-// percentile is the nearest rank's value; sorted must be sorted and not empty.
+// percentile returns a percentile by nearest rank. sorted must be sorted and not empty.
 func percentile(sorted []time.Duration, share float64) time.Duration {
 	return sorted[max(0, int(math.Ceil(share*float64(len(sorted))))-1)]
 }

@@ -126,7 +126,7 @@ func writeRows(t *testing.T, rows ...string) string {
 func TestWantedEndState(t *testing.T) {
 	w := newWant(5)
 	require.NoError(t, w.read(writeRows(t,
-		"BON 00001 20240617143000", "BOF 00001 20240617142959", // an older one later in the file
+		"BON 00001 20240617143000", "BOF 00001 20240617142959", // an older event later in the file
 		"BOF 00002 20240617143000", "BON 00002 20240617143000", // the same second: the later row
 		"BON 00003 20240617143000")))
 	require.NoError(t, w.read(writeRows(t, "BOF 00003 20240617143000", "BON 00004 20240617000001", "BOF 00001 20240616235959")))
@@ -288,7 +288,7 @@ func TestLimits(t *testing.T) {
 	require.ErrorContains(t, err, "line 1 has 2 columns")
 }
 
-// TestLimitsAreThoseOfCompose: what the memory under attack is compared with.
+// TestLimitsAreThoseOfCompose checks that containerLimits agrees with the compose file.
 func TestLimitsAreThoseOfCompose(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/compose.yaml")
 	require.NoError(t, err)

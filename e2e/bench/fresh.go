@@ -31,13 +31,13 @@ const (
 	PartMapping  = "mapping"
 )
 
-// latencyOfAtHoc is what each call to AtHoc takes in these parts.
+// latencyOfAtHoc is how long each call to AtHoc takes in these parts.
 const latencyOfAtHoc = 50 * time.Millisecond
 
 // stream is a steady stream of files.
-type stream struct{ files, rows int } // a second, and in each
+type stream struct{ files, rows int } // files a second, and rows in each
 
-// What is measured, and what is wanted of it.
+// What is measured, and the targets.
 var streams = []stream{{1, 10}, {5, 10}, {10, 50}}
 
 const (
@@ -50,7 +50,7 @@ const (
 	wantOthers       = 30
 )
 
-// part is one of the benchmark's.
+// part is a part of the benchmark.
 type part struct {
 	name string
 	run  func(context.Context) error
@@ -64,7 +64,7 @@ func (b *bench) freshParts() []part {
 	}
 }
 
-// tell sends something to the simulator's own pages.
+// tell sends a request to the simulator's admin pages.
 func (s *stack) tell(ctx context.Context, method, page string, body any) error {
 	data, err := json.Marshal(body)
 	if err != nil {
@@ -97,7 +97,7 @@ func (s *stack) latency(ctx context.Context, fixed, perUser time.Duration) error
 	return s.tell(ctx, http.MethodPatch, "settings", map[string]any{"latency": map[string]any{"fixed": fixed.String(), "per_user": perUser.String()}})
 }
 
-// calm starts a stack with the default settings and some, beside an AtHoc of usual speed.
+// calm starts a stack with the default settings and the given ones, with an AtHoc of ordinary speed.
 func (b *bench) calm(ctx context.Context, settings map[string]string, do func(*stack) error) error {
 	return b.with(ctx, allInOne, settings, func(s *stack) error {
 		if err := s.latency(ctx, latencyOfAtHoc, 0); err != nil {
@@ -107,15 +107,15 @@ func (b *bench) calm(ctx context.Context, settings map[string]string, do func(*s
 	})
 }
 
-// series is a row of files of which each speaks of workers of its own, so that what AtHoc answered can be told apart.
+// series is a series of files, each about different workers, so that AtHoc's answers can be attributed to files.
 type series struct {
 	*stack
 	w       workload
 	want    *want
 	files   int
-	next    int // worker
+	next    int // the next file's first worker
 	dropped map[string]time.Time
-	workers map[string][]string // users, by file
+	workers map[string][]string // usernames, by file
 }
 
 func (b *bench) series(s *stack) *series {
@@ -125,12 +125,12 @@ func (b *bench) series(s *stack) *series {
 	}
 }
 
-// drop writes a file of so many rows, each of another worker, and drops it.
+// dropFile writes a file of so many rows, each for a different worker, and drops it.
 func (r *series) dropFile(rows int) (name string, err error) {
 	name = fmt.Sprintf("series-%05d.csv", r.files)
 
 	err = writeFile(r.path("outside", name), func(out *bufio.Writer) {
-		_, _ = out.WriteString(boborow.Header + "\n") // the first error stays, and Flush returns it
+		_, _ = out.WriteString(boborow.Header + "\n") // the first error sticks, and Flush returns it
 		for range rows {
 			r.w.writeRow(out, r.next, r.files)
 			r.workers[name] = append(r.workers[name], r.want.users[employeeOf(r.next)])
@@ -151,7 +151,7 @@ func (r *series) dropFile(rows int) (name string, err error) {
 	return name, r.drop(name)
 }
 
-// took is how long it took from the drop of each file until AtHoc had answered for all of its workers, sorted.
+// took returns, sorted, how long it took from the drop of each file until AtHoc had answered for all of its workers.
 func (r *series) took(ctx context.Context, names []string) ([]time.Duration, error) {
 	answered, err := r.answers(ctx)
 	if err != nil {
@@ -245,7 +245,7 @@ func (b *bench) oneStream(ctx context.Context, r *series, st stream) error {
 	return nil
 }
 
-// behind drops a small file some seconds after a large one.
+// behind drops a small file a few seconds after a large one.
 func (b *bench) behind(ctx context.Context) error {
 	section := fmt.Sprintf("A small file 3 s after one of %s rows", separated(int64(b.Rows)))
 	b.note("%s", section)
@@ -289,7 +289,7 @@ func (b *bench) behind(ctx context.Context) error {
 	})
 }
 
-// recovery is how long after an outage the first update is taken, and all of them.
+// recovery measures how long after the end of an outage AtHoc has taken a file's updates.
 func (b *bench) recovery(ctx context.Context) error {
 	return b.calm(ctx, nil, func(s *stack) error {
 		r := b.series(s)
@@ -324,9 +324,10 @@ func (b *bench) recovery(ctx context.Context) error {
 	})
 }
 
-// tooLarge answers 413 for two seconds, and looks whether calls have their full size again half a minute later.
+// tooLarge has AtHoc answer 413 for three seconds, and counts the calls for a file meanwhile and half a minute later,
+// when calls should have their full size again.
 func (b *bench) tooLarge(ctx context.Context) error {
-	const section = "413 for 2 s"
+	const section = "413 for 3 s"
 	users := min(1400, b.Workers/2)
 	b.note("%s", section)
 
@@ -380,7 +381,7 @@ func (b *bench) tooLarge(ctx context.Context) error {
 	})
 }
 
-// slowAtHoc has AtHoc take longer for a full call than ATHOC_TIMEOUT.
+// slowAtHoc makes a full call take AtHoc longer than ATHOC_TIMEOUT.
 func (b *bench) slowAtHoc(ctx context.Context) error {
 	const perUser, users = 40 * time.Millisecond, 600
 	section := fmt.Sprintf("AtHoc takes %s for each user, ATHOC_TIMEOUT 6 s, BATCH_SIZE 300, %d users", perUser, min(users, b.Workers))
@@ -416,7 +417,7 @@ func (b *bench) slowAtHoc(ctx context.Context) error {
 	})
 }
 
-// culprit has AtHoc fail at each call that carries one of the users.
+// culprit makes AtHoc fail every call that carries a certain user.
 func (b *bench) culprit(ctx context.Context) error {
 	const section = "One of 60 users makes each call fail that carries it"
 	b.note("%s", section)
@@ -455,7 +456,7 @@ func (b *bench) culprit(ctx context.Context) error {
 	})
 }
 
-// mappings is how long the first mapping takes, by the number of users.
+// mappings measures how long the first mapping takes, by number of users.
 func (b *bench) mappings(ctx context.Context) error {
 	const section = "The first mapping, from its last part in the broker until it is in force"
 	for _, users := range b.Mappings {
@@ -483,7 +484,7 @@ func (b *bench) mappings(ctx context.Context) error {
 	return nil
 }
 
-// takenOver reads in the log how long after the janitor had published the first mapping the resolver used it.
+// takenOver finds out from the log how long after the janitor had published the first mapping the resolver used it.
 func (s *stack) takenOver() (time.Duration, error) {
 	data, err := os.ReadFile(s.path("logs", "bobosync.log"))
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"bobosync/shared/boborow"
 )
 
-// single drops files one after another, each when the former is confirmed, and takes the times from the moment that a file
-// is there as a whole to the end of the last call to AtHoc that carries one of its rows.
+// single drops files one after another, each once the previous one is confirmed. It measures from the moment at which
+// a file is completely there to the end of the last call to AtHoc that carries one of its rows.
 func (b *bench) single(ctx context.Context, s *stack) error {
 	w := workload{files: b.LatencyFiles, rowsPerFile: latencyRows, workers: b.Workers, now: time.Now(), rng: newRand()}
 	expected := newWant(b.Workers + 1)
@@ -24,7 +24,7 @@ func (b *bench) single(ctx context.Context, s *stack) error {
 		name := fmt.Sprintf("single-%05d.csv", i)
 
 		err := writeFile(s.path("outside", name), func(out *bufio.Writer) {
-			_, _ = out.WriteString(boborow.Header + "\n") // the first error stays, and Flush returns it
+			_, _ = out.WriteString(boborow.Header + "\n") // the first error sticks, and Flush returns it
 			for j := range latencyRows {
 				w.writeRow(out, i*latencyRows+j, i)
 			}
@@ -78,7 +78,7 @@ func (b *bench) single(ctx context.Context, s *stack) error {
 	return s.check(ctx, expected)
 }
 
-// answers is when AtHoc first answered a call that carried a user and took the value.
+// answers returns, by user, when AtHoc answered the first call in which it took the user's value.
 func (s *stack) answers(ctx context.Context) (map[string]time.Time, error) {
 	var calls []sim.Call
 	if err := s.ask(ctx, "calls?limit=0&endpoint="+sim.EndpointUpdate, &calls); err != nil {

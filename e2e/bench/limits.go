@@ -24,10 +24,11 @@ import (
 )
 
 const (
-	// payload is the size of a message that stands for a row; atomicBatch is the most messages that the server takes at once.
+	// payload is the size of a message that represents a row; atomicBatch is the most messages that the server
+	// accepts in one batch.
 	payload     = 200
 	atomicBatch = 1000
-	// syncs is how many writes are synced to find out what one costs.
+	// syncs is how many writes are synced to measure what one costs.
 	syncs = 200
 )
 
@@ -52,7 +53,7 @@ func readCSV(path string) (rows int, err error) {
 	}
 }
 
-// splitLines reads a file line by line and finds the columns, with no regard to quotes.
+// splitLines reads a file line by line and finds the columns, ignoring quotes.
 func splitLines(path string) (rows int, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -82,7 +83,7 @@ func splitLines(path string) (rows int, err error) {
 	return rows, lines.Err()
 }
 
-// syncTime is the median time of a small write and its sync in dir.
+// syncTime returns the median time of a small write and its sync in dir.
 func syncTime(dir string) (median time.Duration, err error) {
 	f, err := os.Create(filepath.Join(dir, "sync"))
 	if err != nil {
@@ -111,8 +112,9 @@ func syncTime(dir string) (median time.Duration, err error) {
 	return took[len(took)/2], nil
 }
 
-// jetStreamRate is how many messages a second a broker in this process stores, in atomic batches one after the other, each
-// synced to disk before it is acknowledged. Over TCP or within the process.
+// jetStreamRate returns how many messages a second a broker in this process stores, either over TCP or within the
+// process. The messages are sent in atomic batches one after the other, each synced to disk before it is
+// acknowledged.
 func jetStreamRate(ctx context.Context, dir string, messages int, tcp bool) (rate float64, err error) {
 	server, err := broker.Start(ctx, broker.Options{
 		StoreDir: dir, Port: broker.RandomPort, DontListen: !tcp, Logger: slog.New(slog.DiscardHandler),
@@ -159,7 +161,7 @@ func publishRate(ctx context.Context, js jetstream.JetStream, messages int) (flo
 	done := 0
 	for done < messages {
 		for i := range batch {
-			batch[i] = nats.NewMsg("rows") // publishing adds headers, so none is used twice
+			batch[i] = nats.NewMsg("rows") // publishing adds headers, so messages are not reused
 			batch[i].Data = data
 		}
 

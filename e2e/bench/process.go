@@ -15,30 +15,32 @@ import (
 // timeout is how long a process may take to end after SIGTERM.
 const timeout = 15 * time.Second
 
-// process is one running program. Its methods are for one goroutine.
+// process is a running program. Its methods are for one goroutine.
 type process struct {
 	name string
 	log  string // path of its output
 
 	cmd   *exec.Cmd
-	ended chan struct{} // closed when it has ended
-	err   error         // how; read after ended
+	ended chan struct{} // closed when the process has ended
+	err   error         // how it ended; read it after ended is closed
 }
 
-// startProcess starts a program. It ends with this one, however that ends, where the system has a way to see to it.
+// startProcess starts a program. Where the system can arrange it, the program ends when this one ends, for whatever
+// reason.
 func startProcess(name, path, log string, env []string, args ...string) (*process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	defer out.Close() // the child has its own
+	defer out.Close() // the child has a copy of its own
 
 	cmd := exec.Command(path, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = env, out, out, attributes()
 	p := &process{name: name, log: log, cmd: cmd, ended: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// On Linux the child gets its death signal when the thread ends that started it, so the thread stays for as long.
+		// On Linux the child gets its death signal when the thread that started it ends, so keep the thread until the
+		// child has ended.
 		runtime.LockOSThread()
 
 		defer runtime.UnlockOSThread()
@@ -80,7 +82,7 @@ func orNil(err error) error {
 	return err
 }
 
-// stop asks the process to end and waits for it; after a while it is killed, which is an error.
+// stop asks the process to end and waits for it. A process that takes too long is killed, which is an error.
 func (p *process) stop() error {
 	select {
 	case <-p.ended:

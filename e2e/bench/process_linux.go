@@ -2,8 +2,8 @@ package bench
 
 import "syscall"
 
-// attributes put a process into a group of its own, so that Ctrl-C does not reach it by the terminal and it is stopped in
-// order; and let it end with the benchmark, however that ends.
+// attributes puts a process into a group of its own, so that Ctrl-C in the terminal does not reach it and it is
+// stopped in order. It also makes the process end with the benchmark, for whatever reason that ends.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

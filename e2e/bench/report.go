@@ -18,30 +18,30 @@ type Figure struct {
 	Section string `json:"section"`
 	// Where says what was measured: a way to run the pipeline, or a process.
 	Where string `json:"where"`
-	// What is measured.
+	// What is the quantity that was measured.
 	What  string  `json:"what"`
 	Value float64 `json:"value"`
-	// Unit is what Value counts; empty for plain numbers.
+	// Unit is the unit of Value; empty for plain numbers.
 	Unit string `json:"unit"`
-	// Target says what is wanted, in words; empty if nothing is.
+	// Target says in words what is wanted; empty if there is no target.
 	Target string `json:"target,omitempty"`
-	// Met is whether it is reached; nil without a target, or if the sizes are too small to tell.
+	// Met reports whether the target is met; nil without a target, or if the sizes are too small to judge.
 	Met *bool `json:"met,omitempty"`
 }
 
-// Report is what a benchmark came to.
+// Report is the result of a benchmark.
 type Report struct {
-	// Machine describes what it ran on.
+	// Machine describes the machine that the benchmark ran on.
 	Machine []string `json:"machine"`
 	Figures []Figure `json:"figures"`
 	// Notes say how to read the figures.
 	Notes []string `json:"notes"`
-	// Problems are what went wrong: an end state that is not right, or something that did not finish. A figure below its
-	// target is none.
+	// Problems are what went wrong: an end state that is not right, or something that did not finish. A figure that
+	// misses its target is not a problem.
 	Problems []string `json:"problems"`
 }
 
-// target is what is wanted of a value, in words too.
+// target is a condition on a value, and the condition in words.
 type target struct {
 	text string
 	met  func(value float64) bool
@@ -101,7 +101,7 @@ func (r *Report) WriteText(w io.Writer) error {
 	return err
 }
 
-// widths are those of the table's columns.
+// widths returns the widths of the table's columns.
 func (r *Report) widths() (width [5]int) {
 	for _, f := range r.Figures {
 		for i, text := range []string{f.Where, f.What, f.number(), f.Unit, f.Target} {

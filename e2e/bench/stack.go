@@ -27,17 +27,17 @@ type topology string
 
 const (
 	allInOne topology = "all in one"    // bobosync run, with the broker inside
-	services topology = "four services" // and a broker, each a process
+	services topology = "four services" // and a broker, each a separate process
 )
 
-// Names of processes that are none of the pipeline's own.
+// Names of the processes that do not belong to the pipeline.
 const (
 	brokerProcess    = "nats-server"
 	simulatorProcess = "athocsim"
 )
 
 const (
-	// pollInterval is how often it is looked whether a file has gone.
+	// pollInterval is how often to check whether a file has gone.
 	pollInterval = 2 * time.Millisecond
 	// readyWithin is how long it may take from the start until the first file is confirmed.
 	readyWithin = 60 * time.Second
@@ -47,24 +47,24 @@ const (
 type stack struct {
 	topology topology
 	dir      string
-	users    int // of the simulator: the workers and, last, the probe
+	users    int // how many the simulator has: the workers and, last, the probe
 	running  []*process
 	base     string // the simulator's address
-	broker   string // the broker's, where it is a process of its own
+	broker   string // the broker's address, if it is a separate process
 	client   http.Client
 }
 
 // stackConfig says what to start.
 type stackConfig struct {
 	topology topology
-	dir      string // is made
+	dir      string // created by startStack
 	bin      string
 	workers  int
 	settings map[string]string // environment variables of all services
 }
 
-// startStack starts everything and waits until a first file is confirmed, so that the mapping is known and all connections
-// are up. Call stop, also after an error.
+// startStack starts everything and waits until a first file is confirmed, so that the mapping is known and all
+// connections are up. The caller must call stop, even after an error.
 func startStack(ctx context.Context, c stackConfig) (*stack, error) {
 	s := &stack{topology: c.topology, dir: c.dir, users: c.workers + 1, client: http.Client{Timeout: 30 * time.Second}}
 	for _, d := range []string{"in", "outside", "logs"} {
@@ -97,7 +97,7 @@ func (s *stack) path(parts ...string) string {
 	return filepath.Join(append([]string{s.dir}, parts...)...)
 }
 
-// start starts a program; it sees nothing of this program's environment but what every program needs.
+// start starts a program. Of this program's environment it sees only what every program needs.
 func (s *stack) start(name, path string, env []string, args ...string) error {
 	env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}, env...)
 
@@ -158,7 +158,7 @@ func (s *stack) startPipeline(bin string, env []string) error {
 	return nil
 }
 
-// probe drops a file with the one row of a worker who has no other, and waits until it is confirmed.
+// probe drops a file with a single row, for a worker who has no other rows, and waits until it is confirmed.
 func (s *stack) probe(ctx context.Context) error {
 	employee := employeeOf(s.users - 1)
 
@@ -203,7 +203,7 @@ func (s *stack) awaitGone(ctx context.Context, within time.Duration, names []str
 	})
 }
 
-// await polls until a condition holds. It fails as well when a process ends.
+// await polls until a condition holds. It also fails if a process ends.
 func (s *stack) await(ctx context.Context, within time.Duration, what string, holds func() (bool, error)) error {
 	deadline := time.Now().Add(within)
 
@@ -234,7 +234,7 @@ func (s *stack) await(ctx context.Context, within time.Duration, what string, ho
 	}
 }
 
-// arrived checks that the files are among the processed ones and that none has failed.
+// arrived checks that the files are among the processed ones, and that none has failed.
 func (s *stack) arrived(names []string) error {
 	for _, n := range names {
 		if _, err := os.Lstat(s.path("processed", n)); err != nil {
@@ -250,7 +250,7 @@ func (s *stack) arrived(names []string) error {
 	return err
 }
 
-// ask reads a page of the simulator's.
+// ask reads one of the simulator's pages.
 func (s *stack) ask(ctx context.Context, page string, into any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+page, http.NoBody)
 	if err != nil {
@@ -300,7 +300,7 @@ func (s *stack) check(ctx context.Context, w *want) error {
 	return w.compare(state)
 }
 
-// usage is that of each process, by its name.
+// usage returns the usage of each process, by name.
 func (s *stack) usage() (map[string]usage, error) {
 	all := map[string]usage{}
 	for _, p := range s.running {
@@ -315,7 +315,7 @@ func (s *stack) usage() (map[string]usage, error) {
 	return all, nil
 }
 
-// names are those of the processes, in the order of their start.
+// names returns the names of the processes, in the order in which they were started.
 func (s *stack) names() []string {
 	var names []string
 	for _, p := range s.running {
@@ -325,7 +325,7 @@ func (s *stack) names() []string {
 	return names
 }
 
-// stop ends all processes, those first that need the others.
+// stop ends all processes; those that need others end first.
 func (s *stack) stop() error {
 	var errs []error
 	first := func(p *process) int {

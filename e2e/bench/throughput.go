@@ -2,7 +2,7 @@
 
 package bench
 
-// How many rows a second go through, from files to AtHoc, and what that takes.
+// How many rows a second go from files to AtHoc, and what that costs.
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// prepared is a workload whose files are written, and what AtHoc is to hold in the end.
+// prepared is a workload whose files have been written, and what AtHoc should hold in the end.
 type prepared struct {
 	workload
 	dir   string
@@ -47,8 +47,8 @@ func (b *bench) prepare(name string, files, rowsPerFile int) (*prepared, error) 
 	return p, nil
 }
 
-// copyTo puts copies of the files into another directory, and syncs them, so that writing them out does not fall into what
-// is measured.
+// copyTo puts copies of the files into another directory and syncs them, so that the time of writing them to disk is
+// not measured.
 func (p *prepared) copyTo(dir string) error {
 	for _, n := range p.names {
 		if err := copyFile(filepath.Join(p.dir, n), filepath.Join(dir, n)); err != nil {
@@ -79,7 +79,7 @@ func copyFile(from, to string) (err error) {
 	return out.Sync()
 }
 
-// large measures the one large file, and the limits that belong to it.
+// large measures the one large file, and the machine's limits for it.
 func (b *bench) large(ctx context.Context) error {
 	p, err := b.prepare("large", 1, b.Rows)
 	if err != nil {
@@ -113,10 +113,11 @@ func (b *bench) large(ctx context.Context) error {
 	return errors.Join(err, os.RemoveAll(p.dir))
 }
 
-// manyFiles is how many times more and smaller the small files are in the second run with them.
+// manyFiles is how many times more files there are, and how many times smaller they are, in the second run with small
+// files.
 const manyFiles = 2
 
-// small measures the many small files: as many as are said, and twice as many of half the size.
+// small measures many small files: first the configured number and size, then twice as many of half the size.
 func (b *bench) small(ctx context.Context) error {
 	return errors.Join(b.smallFiles(ctx, b.Files, b.FileRows), b.smallFiles(ctx, b.Files*manyFiles, max(1, b.FileRows/manyFiles)))
 }
@@ -143,7 +144,7 @@ func (b *bench) smallFiles(ctx context.Context, files, rows int) error {
 	return os.RemoveAll(p.dir)
 }
 
-// huge measures whether time is linear in rows, and memory bounded, at a size that nobody has in one file.
+// huge measures whether time is linear in rows, and memory bounded, at a size that no file has in practice.
 func (b *bench) huge(ctx context.Context) error {
 	h := &bench{Config: b.Config}
 	h.Rows, h.Workers = b.Rows*hugeRows, b.Workers*hugeWorkers
@@ -179,15 +180,15 @@ func (b *bench) huge(ctx context.Context) error {
 	return os.RemoveAll(p.dir)
 }
 
-// run is one passage of a workload.
+// run holds the measurements of one run through a workload.
 type run struct {
 	rows, calls, users int
 	took               time.Duration
 	before, after      map[string]usage
 }
 
-// throughput drops all files, waits for the end and checks it. Judge adds the figures that have targets; without it the rate
-// alone is added.
+// throughput drops all files, waits until they are done and checks the result. judge adds the figures that have
+// targets; if it is nil, only the rate is added.
 func (b *bench) throughput(ctx context.Context, s *stack, p *prepared, section string, judge func(*stack, run)) error {
 	b.note("%s: %s", s.topology, section)
 
@@ -291,7 +292,7 @@ func (b *bench) judgeLarge(s *stack, r run) {
 	}
 }
 
-// memory adds what memory each process took at most.
+// memory adds the peak memory of each process.
 func (b *bench) memory(s *stack, section string, r run, targets func(name string) []target) {
 	for _, name := range s.names() {
 		u, known := r.after[name]
@@ -300,7 +301,7 @@ func (b *bench) memory(s *stack, section string, r run, targets func(name string
 		}
 
 		var wanted []target
-		if name != simulatorProcess && name != brokerProcess { // they are no services
+		if name != simulatorProcess && name != brokerProcess { // they are not services
 			wanted = targets(name)
 		}
 
@@ -308,7 +309,7 @@ func (b *bench) memory(s *stack, section string, r run, targets func(name string
 	}
 }
 
-// cpu adds what each process has worked.
+// cpu adds the CPU time of each process.
 func (b *bench) cpu(s *stack, section string, r run) {
 	for _, name := range s.names() {
 		if u, known := r.after[name]; known {
@@ -317,7 +318,7 @@ func (b *bench) cpu(s *stack, section string, r run) {
 	}
 }
 
-// memoryTarget is what a service may take at most while it works.
+// memoryTarget returns the most memory that a service may use while it works.
 func memoryTarget(name string) []target {
 	most := wantMemory
 	if name == "bobosync" {

@@ -15,12 +15,12 @@ import (
 // tick is the unit of CPU times in /proc: Linux shows all programs hundredths of a second, whatever its own clock does.
 const tick = 10 * time.Millisecond
 
-// usage is what a process has used, as /proc tells it (see proc(5)).
+// usage is what a process has used, according to /proc (see proc(5)).
 type usage struct {
 	cpu  time.Duration // user and system, all threads
 	peak int64         // bytes of memory, the most so far
 	now  int64         // bytes of memory
-	own  int64         // bytes of memory that are no pages of files
+	own  int64         // bytes of memory, without pages of files
 }
 
 var errNoProc = errors.New("this system has no /proc")
@@ -40,7 +40,8 @@ func usageOf(pid int) (u usage, err error) {
 }
 
 func parseUsage(stat, status []byte) (u usage, err error) {
-	// The second field is the program's name in brackets and may hold anything, so fields are counted from its end.
+	// The second field is the program's name in parentheses and may contain anything, so fields are counted from its
+	// end.
 	end := bytes.LastIndexByte(stat, ')')
 
 	fields := bytes.Fields(stat[end+1:])

@@ -18,23 +18,23 @@ import (
 	"bobosync/shared/boborow"
 )
 
-// span is how old the oldest event is: younger than the age at which duty is stale, so that nothing expires.
+// span is the age of the oldest event: less than the age at which duty is stale, so that nothing expires.
 const span = 10 * time.Hour
 
 // workload is a number of files with events of the same workers, out of order.
 type workload struct {
 	files, rowsPerFile int
 	workers            int
-	name               string // what all the files' names begin with
+	name               string // prefix of all files' names
 	now                time.Time
 	rng                *rand.Rand
 }
 
 func (w workload) rows() int { return w.files * w.rowsPerFile }
 
-// write writes the files into dir and returns their names, in the order in which they are to be dropped. Every worker has
-// as many rows as any other, give or take one. Events are evenly spread over the span, in no order. A worker may have two
-// events at the same second within a file, where the later row wins, but not in two files.
+// write writes the files into dir and returns their names, in the order in which they should be dropped. Every worker
+// has the same number of rows, give or take one. Events are spread evenly over the span, in no order. A worker may
+// have two events at the same second within a file, where the later row wins, but not in two files.
 func (w workload) write(dir string) ([]string, error) {
 	order := w.rng.Perm(w.workers)
 	next := 0
@@ -44,7 +44,7 @@ func (w workload) write(dir string) ([]string, error) {
 		names = append(names, name)
 
 		err := writeFile(filepath.Join(dir, name), func(out *bufio.Writer) {
-			_, _ = out.WriteString(boborow.Header + "\n") // the first error stays, and Flush returns it
+			_, _ = out.WriteString(boborow.Header + "\n") // the first error sticks, and Flush returns it
 			for range w.rowsPerFile {
 				w.writeRow(out, order[next], f)
 
@@ -63,7 +63,7 @@ func (w workload) write(dir string) ([]string, error) {
 	return names, nil
 }
 
-// writeRow writes an event of a worker. Which seconds it may have depends on the file.
+// writeRow writes an event of a worker. Each file has its own set of seconds for events.
 func (w workload) writeRow(out *bufio.Writer, worker, file int) {
 	slots := int(span/time.Second) / w.files
 	age := time.Duration(1+file+w.files*w.rng.IntN(slots)) * time.Second
@@ -74,7 +74,7 @@ func (w workload) writeRow(out *bufio.Writer, worker, file int) {
 	_ = out.WriteByte('\n')
 }
 
-// employeeOf is the collar number that the simulator gives its user of that index.
+// employeeOf returns the collar number that the simulator gives the user with that index.
 func employeeOf(worker int) string { return fmt.Sprintf("%05d", worker+1) }
 
 func writeFile(path string, fill func(*bufio.Writer)) (err error) {
@@ -90,18 +90,18 @@ func writeFile(path string, fill func(*bufio.Writer)) (err error) {
 	return out.Flush()
 }
 
-// want says what AtHoc must hold: for each username on duty the value. It is worked out from the files alone.
+// want is what AtHoc must hold: the value of each username on duty. It is derived from the files alone.
 type want struct {
-	users  map[string]string // by employee id
+	users  map[string]string // usernames by employee id
 	latest map[string]booking
 }
 
 type booking struct {
-	at string // as in the file; compares as a text
+	at string // as in the file; compares as text
 	on bool
 }
 
-// newWant begins with the users of the simulator, of whom no file has spoken.
+// newWant starts with the simulator's users, about whom no file has said anything yet.
 func newWant(users int) *want {
 	w := &want{users: map[string]string{}, latest: map[string]booking{}}
 	for _, u := range sim.GenerateUsers(users, sim.DefaultCollar) {
@@ -111,7 +111,7 @@ func newWant(users int) *want {
 	return w
 }
 
-// read takes a file into account, which is to be read by the pipeline after those that were taken before.
+// read takes a file into account. The pipeline must read it after those taken into account before.
 func (w *want) read(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -135,15 +135,15 @@ func (w *want) read(path string) error {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 
-		// Latest time wins; at the same second the row that is read later.
+		// The latest time wins; at the same second, the row that is read later.
 		if before, known := w.latest[row[1]]; !known || row[5] >= before.at {
-			// A field is a part of its whole line, which need not be kept.
+			// A field is a slice of its whole line, which should not be kept.
 			w.latest[strings.Clone(row[1])] = booking{at: strings.Clone(row[5]), on: row[0] == "BON"}
 		}
 	}
 }
 
-// compare says what is wrong with what AtHoc holds, nil if nothing is.
+// compare returns an error that describes what is wrong with what AtHoc holds, nil if nothing is.
 func (w *want) compare(state map[string]string) error {
 	wrong, example := 0, ""
 

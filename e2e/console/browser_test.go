@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package console_test looks at the console with a real browser, beside the real services, a broker and the AtHoc simulator. make
-// test-console installs what it needs; without that its tests are left out.
+// Package console_test checks the console with a real browser, together with the real services, a broker and the
+// AtHoc simulator. make test-console installs what the tests need; without that they are skipped.
 package console_test
 
 import (
@@ -36,22 +36,22 @@ const (
 	// browserVariable names the browser, axeVariable the file axe.min.js; make test-console sets both.
 	browserVariable = "BOBOSYNC_BROWSER"
 	axeVariable     = "BOBOSYNC_AXE"
-	// allVariable, set to anything, has every page looked at in every theme and width.
+	// allVariable, set to anything, checks every page in every theme and width.
 	allVariable = "BOBOSYNC_CONSOLE_ALL"
 
 	within = time.Minute
-	// browserStarts is how often a browser is started at most.
+	// browserStarts is how often the tests try to start a browser, at most.
 	browserStarts = 3
-	// password is that of all users, and hash its argon2id hash, by the least that one can cost.
+	// password is the password of all users. hash is its argon2id hash, with the lowest possible cost.
 	password = "correct horse battery"
 	hash     = "$argon2id$v=19$m=8,t=1,p=1$c2l4dGVlbiBieXRlcyAuLg$XwJU3+17Pqn/THxHN5CMCUoKhHGFEM8WYtaNX72L2y8"
-	// hostile is a file's name that would run as a script and turn the line around.
+	// hostile is a file's name that would run as a script and reverse the direction of the line.
 	hostile = "<img src=x onerror=alert(1)>\u202e&amp;\"'.csv"
-	// wallToken opens the page on the wall.
+	// wallToken opens the wall page.
 	wallToken = "a token of thirty-two characters"
 )
 
-// bin has the programs.
+// bin is the directory of the programs.
 var bin string
 
 func TestMain(m *testing.M) {
@@ -79,7 +79,7 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// console is one with all services around it.
+// console is a console with all services around it.
 type console struct {
 	*harness.Stack
 	process *harness.Process
@@ -89,10 +89,10 @@ type console struct {
 
 func (c *console) base() string { return "http://" + c.front.Addr() }
 
-// users are those who may log in, all with the same password.
+// users are the users who may log in, all with the same password.
 const users = "victor viewer " + hash + "\nolga operator " + hash + "\nanna approver " + hash + "\n"
 
-// stage starts everything with these settings, and no file yet.
+// stage starts everything with these settings, without any files yet.
 func stage(t *testing.T, dir string, plan workload.Plan, settings map[string]string) *console {
 	t.Helper()
 	stack, err := harness.Start(t.Context(), harness.Config{Dir: dir, Bin: bin, Publishers: 1, SyncLazily: true, Plan: plan, Settings: settings})
@@ -131,7 +131,7 @@ func stage(t *testing.T, dir string, plan workload.Plan, settings map[string]str
 	return c
 }
 
-// room is a directory for a stack, which stays if the test fails.
+// room returns a directory for a stack, which is kept if the test fails.
 func room(t *testing.T) string {
 	t.Helper()
 
@@ -177,7 +177,8 @@ type browser struct {
 	faults []string
 }
 
-// open opens a window that notes whatever a page does that it must not: errors, violations of the content policy, requests elsewhere.
+// open opens a window that records whatever a page does that it must not: errors, violations of the content policy,
+// requests to other hosts.
 func open(t *testing.T, base string) *browser {
 	t.Helper()
 	b := &browser{t: t, base: base}
@@ -197,8 +198,8 @@ func open(t *testing.T, base string) *browser {
 	return b
 }
 
-// start starts the browser. Chromium was once seen to end with a segmentation fault before it had a window, which says nothing of
-// the console: so it is tried again, and each failure is told.
+// start starts the browser. Chromium was once seen to end with a segmentation fault before it had a window, which
+// says nothing about the console. So start tries again, and logs each failure.
 func (b *browser) start() {
 	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(os.Getenv(browserVariable)), chromedp.NoSandbox)
 	for try := 1; ; try++ {
@@ -236,7 +237,7 @@ func (b *browser) hear(event any) {
 				words = append(words, cmp.Or(arg.Description, string(arg.Value)))
 			}
 
-			// What arrives while a page is being left is of no use to anybody any more.
+			// Nobody needs what arrives while the page is being left.
 			if said := strings.Join(words, " "); !strings.Contains(said, "The provided callback is no longer runnable") {
 				b.faults = append(b.faults, "console.error: "+said)
 			}
@@ -250,7 +251,7 @@ func (b *browser) hear(event any) {
 	}
 }
 
-// clean fails the test if a page has done what it must not.
+// clean fails the test if a page has done anything that it must not.
 func (b *browser) clean() {
 	b.t.Helper()
 	b.mu.Lock()
@@ -281,13 +282,13 @@ func get[T any](b *browser, action chromedp.Action[T]) T {
 	return found
 }
 
-// eval returns what a script of the test's says of the page.
+// eval returns the result of a script that the test runs in the page.
 func eval[T any](b *browser, script string) T {
 	b.t.Helper()
 	return get(b, chromedp.Evaluate[T](script, chromedp.EvalAwaitPromise))
 }
 
-// holds reports whether a script's condition holds on a page that may be left for another one just then.
+// holds reports whether a script's condition holds. The page may be left for another one at that moment.
 func (b *browser) holds(script string) bool {
 	ctx, cancel := context.WithTimeout(b.ctx, within)
 	defer cancel()
@@ -297,7 +298,7 @@ func (b *browser) holds(script string) bool {
 	return err == nil && held
 }
 
-// until loads a page again and again until a script says that it shows what it should.
+// until loads a page again and again until a script reports that it shows what it should.
 func (b *browser) until(path, script string) {
 	b.t.Helper()
 
@@ -314,26 +315,26 @@ func (b *browser) until(path, script string) {
 	}
 }
 
-// logIn logs in by the page, as people do.
+// logIn logs in through the login page, as people do.
 func (b *browser) logIn(name string) {
 	b.t.Helper()
 	b.run(chromedp.Navigate(b.base+"/login"), chromedp.SendKeys(chromedp.ID("name"), name), chromedp.SendKeys(chromedp.ID("password"), password+"\r"),
 		chromedp.WaitVisible(chromedp.CSS(`[data-verdict]`)))
 }
 
-// look is how a page is looked at.
+// look is a theme and a width in which a page is checked.
 type look struct {
 	theme string
 	width int64
 }
 
-// fewLooks are those that together have each theme and each width.
+// fewLooks are looks that together cover each theme and each width.
 var fewLooks = []look{{"light", 1280}, {"dark", 390}, {"night", 320}}
 
-// all is whether everything is tried, not just what fits into minutes.
+// all reports whether everything should be tried, and not just what fits into minutes.
 func all() bool { return os.Getenv(allVariable) != "" }
 
-// allLooks are all.
+// allLooks returns every theme in every width.
 func allLooks() (all []look) {
 	for _, theme := range []string{"light", "dark", "night"} {
 		for _, width := range []int64{1280, 390, 320} {
@@ -344,7 +345,8 @@ func allLooks() (all []look) {
 	return all
 }
 
-// as has the pages that come look so: by what a browser remembers, as when somebody has chosen it.
+// as makes the pages that are loaded from now on look like l: through the browser's cookie, as if somebody had chosen
+// the theme.
 func (b *browser) as(l look) {
 	b.t.Helper()
 	b.run(chromedp.EmulateViewport(l.width, 800), chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
@@ -353,7 +355,7 @@ func (b *browser) as(l look) {
 	}))
 }
 
-// turn has the page that is there look so.
+// turn makes the page that is shown look like l.
 func (b *browser) turn(l look) {
 	b.t.Helper()
 	b.run(chromedp.EmulateViewport(l.width, 800))
@@ -361,7 +363,7 @@ func (b *browser) turn(l look) {
 		document.querySelector("meta[name=color-scheme]").content = %q, true)`, l.theme, map[bool]string{true: "light", false: "dark"}[l.theme == "light"])))
 }
 
-// violation is what axe finds.
+// violation is a violation that axe reports.
 type violation struct {
 	ID, Help string
 	Nodes    []struct {
@@ -370,7 +372,7 @@ type violation struct {
 	}
 }
 
-// axe returns what axe finds on the page that is shown, against WCAG 2.2 AA.
+// axe returns the violations of WCAG 2.2 AA that axe finds on the page that is shown.
 func (b *browser) axe() []violation {
 	b.t.Helper()
 
@@ -387,7 +389,7 @@ func (b *browser) axe() []violation {
 	return found
 }
 
-// links are the console's own pages that the one which is shown leads to.
+// links returns the console's own pages that the page that is shown links to.
 func (b *browser) links() []string {
 	b.t.Helper()
 	return eval[[]string](b, `[...document.links].filter(a=>a.origin==location.origin).map(a=>a.pathname+a.search)`)

@@ -2,7 +2,8 @@
 
 package console_test
 
-// What the console costs, beside what it may: make bench-console prints it. Sizes that are exceeded fail; times are of the machine.
+// What the console costs, compared with what it may cost; make bench-console prints it. Exceeding a size fails the
+// test; times depend on the machine.
 
 import (
 	"bytes"
@@ -33,19 +34,19 @@ import (
 )
 
 var (
-	// budgets has what the console costs measured.
+	// budgets turns on measuring what the console costs.
 	budgets      = flag.Bool("budgets", false, "measure what the console costs")
 	benchWorkers = flag.Int("bench-workers", 20_000, "`number` of workers to measure with")
 	benchFiles   = flag.Int("bench-files", 10_000, "`number` of finished files to measure with")
 )
 
-// streamsOpen is how many viewers are measured.
+// streamsOpen is the number of viewers measured.
 const streamsOpen = 50
 
-// budget is a line of what is printed.
+// budget is a printed line.
 type budget struct{ what, is, may string }
 
-// viewer is somebody who is logged in without a browser.
+// viewer is somebody who is logged in, but without a browser.
 type viewer struct {
 	t    *testing.T
 	base string
@@ -82,7 +83,7 @@ func (v *viewer) get(path string) ([]byte, time.Duration) {
 	return body, time.Since(began)
 }
 
-// p95 asks for a page again and again, while somebody looks.
+// p95 requests a page again and again, and returns the median and the 95th percentile of the times.
 func (v *viewer) p95(path string, times int) string {
 	v.t.Helper()
 
@@ -129,7 +130,7 @@ func TestBudgets(t *testing.T) {
 		return err == nil && len(names) == 0 && c.onDuty(t) == *benchWorkers
 	}, 8*time.Minute, time.Second)
 
-	found := processCosts(t, c) // first, while nobody has looked yet
+	found := processCosts(t, c) // first, while nobody has opened a page yet
 	v := newViewer(t, "http://"+c.addr, "anna")
 	stop := watch(t, v)
 	found = append(found,
@@ -151,7 +152,7 @@ func TestBudgets(t *testing.T) {
 	require.NoError(t, w.Flush())
 }
 
-// sizes are those of pages and of all that they load; too large is a failure.
+// sizes returns the sizes of pages, including everything that they load. A size that is too large fails the test.
 func sizes(t *testing.T, v *viewer) (found []budget) {
 	now, _ := v.get("/")
 	files, _ := v.get("/files")
@@ -177,7 +178,7 @@ func sizes(t *testing.T, v *viewer) (found []budget) {
 	return found
 }
 
-// watch keeps a page live.
+// watch keeps a page's live stream open.
 func watch(t *testing.T, v *viewer) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -186,7 +187,7 @@ func watch(t *testing.T, v *viewer) (stop func()) {
 	res, err := v.http.Do(req)
 	require.NoError(t, err)
 	var reading sync.WaitGroup
-	reading.Go(func() { _, _ = io.Copy(io.Discard, res.Body) }) // it ends with the stream
+	reading.Go(func() { _, _ = io.Copy(io.Discard, res.Body) }) // ends with the stream
 
 	return func() {
 		cancel()
@@ -196,7 +197,7 @@ func watch(t *testing.T, v *viewer) (stop func()) {
 	}
 }
 
-// processCosts are how soon the console is there, its memory, and what many viewers cost.
+// processCosts measures how soon the console answers after a start, its memory, and what many viewers cost.
 func processCosts(t *testing.T, c *console) (found []budget) {
 	require.NoError(t, c.process.Stop())
 
@@ -226,7 +227,7 @@ func processCosts(t *testing.T, c *console) (found []budget) {
 	const measured = 20 * time.Second
 	_, cpu := usage(t, c.process)
 
-	time.Sleep(measured) // a share of time is measured over a time
+	time.Sleep(measured) // a share of time needs some time to measure
 
 	after, then := usage(t, c.process)
 
@@ -240,7 +241,7 @@ func processCosts(t *testing.T, c *console) (found []budget) {
 		budget{fmt.Sprintf("%d viewers", streamsOpen), fmt.Sprintf("%.1f %% of a core", 100*(then-cpu).Seconds()/measured.Seconds()), "3 % of a core"})
 }
 
-// usage returns the memory that a process holds, in bytes, and the processor time that it has had.
+// usage returns the memory that a process holds, in bytes, and the CPU time that it has used.
 func usage(t *testing.T, p *harness.Process) (memory int, cpu time.Duration) {
 	t.Helper()
 
@@ -249,7 +250,7 @@ func usage(t *testing.T, p *harness.Process) (memory int, cpu time.Duration) {
 
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	number := func(field int) int {
-		n, err := strconv.Atoi(fields[field-3]) // as proc(5) counts, behind the name
+		n, err := strconv.Atoi(fields[field-3]) // proc(5) counts fields from 1; these begin after the name, with field 3
 		require.NoError(t, err)
 		return n
 	}
@@ -259,7 +260,7 @@ func usage(t *testing.T, p *harness.Process) (memory int, cpu time.Duration) {
 	return number(24) * os.Getpagesize(), time.Duration(number(14)+number(15)) * tick
 }
 
-// conditions are those of a network: the latency in milliseconds, and bytes a second, -1 for no limit.
+// conditions are the conditions of a network: the latency in milliseconds, and bytes a second, -1 for no limit.
 type conditions struct {
 	Offline            bool    `json:"offline"`
 	Latency            float64 `json:"latency"`
@@ -267,10 +268,10 @@ type conditions struct {
 	UploadThroughput   float64 `json:"uploadThroughput"`
 }
 
-// emulateNetwork is a command of the browser that the protocol's package leaves out.
+// emulateNetwork is a browser command that the protocol package lacks.
 var emulateNetwork = cdp.Command[conditions, cdp.Empty]{Method: "Network.emulateNetworkConditions"}
 
-// screen is how soon a browser shows something.
+// screen measures how soon a browser shows something.
 func screen(t *testing.T, c *console) (found []budget) {
 	b := open(t, c.base())
 	b.logIn("anna")

@@ -2,7 +2,7 @@
 
 package console_test
 
-// At 03:10 AtHoc shows nobody on duty, and whoever looks has the console alone.
+// At 03:10 AtHoc shows nobody on duty, and whoever investigates has nothing but the console.
 
 import (
 	"fmt"
@@ -19,15 +19,15 @@ const (
 	orderedWithin = 60 * time.Second
 )
 
-// night is a way in which a whole crew that has booked on is not on duty in AtHoc.
+// night is a reason why a whole crew that has booked on is not on duty in AtHoc.
 type night struct {
 	name     string
 	settings map[string]string
 	begin    func(t *testing.T, c *console)
-	// seen goes from the first page to where the cause is told, which is in these words.
+	// seen are the links from the first page to the page that states the cause, and words is how it states it.
 	seen  []string
 	words string
-	// orders are what is given then, each by its links.
+	// orders are the orders to give then, each as the links that lead to it.
 	orders [][]string
 }
 
@@ -52,7 +52,7 @@ func nights() []night {
 			begin: func(t *testing.T, c *console) {
 				crewBooks(t, c)
 				require.Eventually(t, func() bool { return c.onDuty(t) == crew }, within, 100*time.Millisecond)
-				require.Eventually(t, func() bool { // of whom AtHoc has answered just now nothing is said
+				require.Eventually(t, func() bool { // nothing is reported for users whom AtHoc has only just confirmed
 					var all []string
 					for i := range crew {
 						all = append(all, login(i))
@@ -67,8 +67,8 @@ func nights() []night {
 	}
 }
 
-// TestNobodyIsOnDuty: the cause is told on the first page or one click from it, and the right order is given by a few more; how many clicks
-// and seconds it takes is printed.
+// TestNobodyIsOnDuty checks that the cause is stated on the first page or one click away, and that a few more clicks
+// give the right order. It prints how many clicks and seconds that takes.
 func TestNobodyIsOnDuty(t *testing.T) {
 	for _, n := range nights() {
 		t.Run(n.name, func(t *testing.T) {

@@ -2,7 +2,7 @@
 
 package console_test
 
-// Each order of the product's own list, with the mouse, with the keyboard alone, and without scripts.
+// Each order in the product's own list of orders, given with the mouse, with the keyboard alone, and without scripts.
 
 import (
 	"cmp"
@@ -26,7 +26,8 @@ import (
 	"bobosync/shared/control"
 )
 
-// hand is a way to use a page: it presses a link or a button, and types into a field, both named by a selector within the page.
+// hand is a way to use a page: it presses a link or a button, and types into a field, each named by a selector within
+// the page.
 type hand struct {
 	press func(selector string)
 	write func(selector, text string)
@@ -40,7 +41,7 @@ func mouse(b *browser) hand {
 	}
 }
 
-// keyboard goes with Tab to where it wants to be.
+// keyboard moves with Tab to the element that it needs.
 func keyboard(b *browser) hand {
 	tabTo := func(selector string) {
 		for range 200 {
@@ -60,7 +61,7 @@ func keyboard(b *browser) hand {
 	}
 }
 
-// withoutScripts has the browser run none.
+// withoutScripts keeps the browser from running scripts, and otherwise uses the page as a mouse does.
 func withoutScripts(b *browser) hand {
 	b.run(chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
 		_, err := cdp.Call(ctx, tab, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
@@ -70,7 +71,7 @@ func withoutScripts(b *browser) hand {
 	return mouse(b)
 }
 
-// ordered counts the orders that the audit has of somebody, by endpoint.
+// ordered counts somebody's orders in the audit, by endpoint.
 func ordered(t *testing.T, c *console, who string) map[string]int {
 	t.Helper()
 	var orders []struct {
@@ -89,24 +90,24 @@ func ordered(t *testing.T, c *console, who string) map[string]int {
 	return times
 }
 
-// orderCase is how an order is given, from the page where somebody would begin, and what has to come of it.
+// orderCase is how an order is given, from the page on which somebody would begin, and what must come of it.
 type orderCase struct {
-	// page has the link to the order's form; or the form itself, if the order is given by one click.
+	// page has the link to the order's form, or the form itself if the order is given by one click.
 	page     string
 	oneClick bool
 	endpoint string
-	// parts is how many orders it makes of services; 0 is one.
+	// parts is how many orders to services it leads to; 0 means one.
 	parts int
-	// says is what the page says in the end that stays; empty is that the service has done it.
+	// says is what the last page says in the end; empty means that the service has done it.
 	says string
-	// ask is what is typed into a form that comes before the order's own.
+	// ask returns what to type into the form that precedes the order's own.
 	ask func(i int) string
-	// before brings about what the order is about, for the i-th time that it is given.
+	// before prepares what the order is about, when it is given for the i-th time.
 	before func(t *testing.T, c *console, i int)
 	done   func(t *testing.T, c *console, i int) bool
 }
 
-// orderCases are those of all orders that the console has.
+// orderCases returns the cases of all orders that the console has.
 func orderCases() map[string]orderCase {
 	cases := aboutSending()
 	for _, more := range []map[string]orderCase{aboutLetters(), aboutAtHoc(), aboutMassChanges(), aboutMapping(), aboutServices()} {
@@ -116,11 +117,11 @@ func orderCases() map[string]orderCase {
 	return cases
 }
 
-// tells is whether a command's answer has these words.
+// tells reports whether a command's output contains these words.
 func tells(t *testing.T, c *console, words string, command ...string) bool {
 	t.Helper()
 	out, err := c.Operate(t.Context(), command...)
-	require.NotEmpty(t, out, "%v", err) // a status that is not OK is no exit status of 0
+	require.NotEmpty(t, out, "%v", err) // if the status is not OK, neither is the exit status
 	return strings.Contains(out, words)
 }
 
@@ -138,11 +139,11 @@ func aboutSending() map[string]orderCase {
 			page: "/feeds", endpoint: control.MuteFeed,
 			before: func(t *testing.T, c *console, i int) {
 				for _, other := range []string{"north", "south"} {
-					_, _ = c.Operate(t.Context(), "feeds", "mute", other, "--for", "0", "--reason", "a test") // it need not be muted
+					_, _ = c.Operate(t.Context(), "feeds", "mute", other, "--for", "0", "--reason", "a test") // it may not be muted
 				}
 
 				if feed[i] == "south" {
-					c.operate(t, "feeds", "mute", "north", "--for", "1h", "--reason", "a test") // its link is the first one then
+					c.operate(t, "feeds", "mute", "north", "--for", "1h", "--reason", "a test") // so that its link is the first one
 				}
 			},
 			done: func(t *testing.T, c *console, i int) bool {
@@ -165,7 +166,7 @@ func aboutLetters() map[string]orderCase {
 	id := regexp.MustCompile(`"id": (\d+)`)
 	var first string
 	next := whoDies
-	// letter has AtHoc call a worker's value wrong, whose update is dead then.
+	// letter makes AtHoc reject a worker's value, so that the update becomes a dead letter.
 	letter := func(t *testing.T, c *console, _ int) {
 		next++
 		_, err := c.Sim.Fault(t.Context(), sim.Fault{Kind: sim.FaultUserError, Users: []string{login(next)}, Detail: sim.DefaultDutyAttribute + " is not valid"})
@@ -196,13 +197,13 @@ func (c *console) shown(t *testing.T, worker int) bool {
 	return value != ""
 }
 
-// The workers of the stage for orders: each order has its own, so that none depends on another.
+// The workers on the stage for orders: each order has its own, so that no order depends on another.
 const (
-	everybody   = 2500 // more than are published at once, so that a replay in a pause can be stopped
+	everybody   = 2500 // more than are published at once, so that a replay can be stopped during a pause
 	whoReplays  = 100
 	whoDiffers  = 200
 	whoDies     = 250
-	whoGoes     = 300 // and those after him
+	whoGoes     = 300 // and those after this one
 	goAtOnce    = 30
 	whoIsErased = 2400
 )
@@ -231,7 +232,7 @@ func aboutAtHoc() map[string]orderCase {
 			page: "/reconcile", endpoint: control.Reconcile,
 			before: func(t *testing.T, c *console, i int) {
 				lost(t, c, whoDiffers+i)
-				require.Eventually(t, func() bool { // of whom AtHoc has answered just now nothing is said
+				require.Eventually(t, func() bool { // nothing is reported for users whom AtHoc has only just confirmed
 					return strings.Contains(c.operate(t, "reconcile"), login(whoDiffers+i))
 				}, within, time.Second)
 			},
@@ -243,7 +244,7 @@ func aboutAtHoc() map[string]orderCase {
 func aboutMassChanges() map[string]orderCase {
 	next := whoGoes
 	var held string
-	// flip books some off at once, which is held.
+	// flip books so many off at once that they are held.
 	flip := func(t *testing.T, c *console, _ int) {
 		next += goAtOnce
 		c.drop(t, "north", fmt.Sprintf("off-%d.csv", next), rows(t, false, next, next+goAtOnce, time.Minute)...)
@@ -291,7 +292,7 @@ func aboutMapping() map[string]orderCase {
 			page: "/mapping", endpoint: control.MappingApprove,
 			before: func(t *testing.T, c *console, i int) {
 				require.NoError(t, c.Sim.Remove(t.Context(), login(whoIsErased+i)))
-				_, _ = c.Operate(t.Context(), "mapping", "refresh") // it says that it is held back
+				_, _ = c.Operate(t.Context(), "mapping", "refresh") // it says that the mapping is held back
 				require.True(t, tells(t, c, login(whoIsErased+i), "mapping", "list", login(whoIsErased+i)))
 			},
 			done: func(t *testing.T, c *console, i int) bool {
@@ -312,7 +313,7 @@ func aboutServices() map[string]orderCase {
 	}
 }
 
-// orderNames are the names of all orders of the console, in its own order.
+// orderNames returns the names of all orders of the console, in the console's own order.
 func orderNames(t *testing.T) (names []string) {
 	t.Helper()
 
@@ -332,8 +333,9 @@ func orderNames(t *testing.T) (names []string) {
 	return names
 }
 
-// TestOrdersThreeWays: every order of the console, with the mouse, with the keyboard alone, and without scripts; without CONSOLE_ALL those of
-// some minutes: three orders each way, and each other one some way. What came of them is read from the services and the audit.
+// TestOrdersThreeWays gives every order of the console with the mouse, with the keyboard alone, and without scripts.
+// Without CONSOLE_ALL it does what takes a few minutes: three orders in each way, and every other order in one way.
+// It reads what came of them from the services and from the audit.
 func TestOrdersThreeWays(t *testing.T) {
 	c := theatre(t, everybody, map[string]string{"GUARD_OFF_PERCENT": "1", "MAPPING_MAX_REMOVAL_PERCENT": "0"})
 	c.drop(t, "north", "on.csv", rows(t, true, 0, everybody, time.Hour)...)
@@ -381,7 +383,7 @@ func TestOrdersThreeWays(t *testing.T) {
 	}
 }
 
-// give brings about what the order is about, gives it, and waits for what has to come of it.
+// give prepares what the order is about, gives it, and waits for what must come of it.
 func (o orderCase) give(t *testing.T, c *console, name string, b *browser, h hand, i int) {
 	t.Helper()
 
@@ -423,13 +425,13 @@ func (o orderCase) give(t *testing.T, c *console, name string, b *browser, h han
 	require.Eventually(t, func() bool { return o.done(t, c, i) }, 2*within, 500*time.Millisecond, "what has to come of it")
 }
 
-// open goes by the page's link to the order's form.
+// open follows the page's link to the order's form.
 func (o orderCase) open(b *browser, h hand, name string) {
 	b.t.Helper()
 
 	link := fmt.Sprintf(`a[href^="/orders/%s"]`, name)
 	if name == "replay" || name == "approve" {
-		link = fmt.Sprintf(`a[href="/orders/%s"], main a[href^="/orders/%s?"]`, name, name) // not that of replay-stop
+		link = fmt.Sprintf(`a[href="/orders/%s"], main a[href^="/orders/%s?"]`, name, name) // not the link to replay-stop
 	}
 
 	form := `form[action="/orders/` + name + `"]`
@@ -437,8 +439,9 @@ func (o orderCase) open(b *browser, h hand, name string) {
 	b.pressUntil(there, h, link, fmt.Sprintf(`document.querySelector(%q) !== null`, form))
 }
 
-// pressUntil goes where a link or a button is, and presses it, until something holds. A page that keeps itself up to date may move it away
-// under the mouse: then it is pressed once more, as people do; an order's form counts once.
+// pressUntil calls where, which goes to a link or a button, and presses it, until something holds. A page that keeps
+// itself up to date may move the element away from under the mouse: then pressUntil presses it again, as people do.
+// An order's form counts only once.
 func (b *browser) pressUntil(where func(), h hand, selector, holds string) {
 	b.t.Helper()
 

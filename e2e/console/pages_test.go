@@ -25,9 +25,10 @@ import (
 // picturesVariable names a directory for pictures of all pages; make console-pictures sets it.
 const picturesVariable = "BOBOSYNC_PICTURES"
 
-// TestPages: each page that the console leads to, in each state of the whole: axe finds nothing, nothing is wider than the screen, and no
-// page runs, loads or logs what it must not. With CONSOLE_ALL in every theme and width; otherwise all of them while all is well, and in
-// the other states those that show it.
+// TestPages checks each page that the console leads to, in each state of the stage: axe finds nothing, nothing is
+// wider than the screen, and no page runs, loads or logs anything that it must not. With CONSOLE_ALL it does so in
+// every theme and width. Otherwise it checks all pages in one state, in which all is well, and in the other states
+// the pages that show them.
 func TestPages(t *testing.T) {
 	c := theatre(t, crew, nil)
 	b := open(t, c.base())
@@ -56,7 +57,8 @@ func TestPages(t *testing.T) {
 	b.clean()
 }
 
-// walk inspects the pages of a state, and with more all others that they lead to, one of each kind. The manual is the same in each state.
+// walk checks the pages of a state and, if more is set, all other pages that they lead to, one of each kind. The
+// manual is the same in each state.
 func walk(t *testing.T, b *browser, st state, looks []look, more bool) {
 	t.Helper()
 
@@ -100,7 +102,7 @@ func walk(t *testing.T, b *browser, st state, looks []look, more bool) {
 	require.True(t, !more || len(seen) > 15, "%v", seen)
 }
 
-// inspect looks at a page, and returns the console's own pages that it leads to.
+// inspect checks a page, and returns the console's own pages that it leads to.
 func inspect(t *testing.T, b *browser, state, path string, looks []look) []string {
 	t.Helper()
 	b.as(looks[0])
@@ -128,13 +130,13 @@ func inspect(t *testing.T, b *browser, state, path string, looks []look) []strin
 	return b.links()
 }
 
-// named makes a part of a file's name of an address.
+// named turns an address into a part of a file's name.
 func named(path string) string {
 	name := strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(path), "_"), "_")
 	return cmp.Or(name[:min(len(name), 40)], "now")
 }
 
-// picture keeps a picture of the page that is shown.
+// picture saves a picture of the page that is shown.
 func picture(t *testing.T, b *browser, name string) {
 	t.Helper()
 
@@ -149,7 +151,7 @@ func picture(t *testing.T, b *browser, name string) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, name+".png"), data, 0o644))
 }
 
-// forReadme takes a picture for the README.
+// forReadme saves a picture for the README.
 func forReadme(t *testing.T, b *browser, path, name string) {
 	t.Helper()
 
@@ -167,10 +169,12 @@ func forReadme(t *testing.T, b *browser, path, name string) {
 	picture(t, b, "readme-"+name)
 }
 
-// says is whether a page says that it does not tell of the present: by itself, or since the console tells it so.
+// says is a condition: the page says that it does not show the present, either by itself or because the console said
+// so.
 const says = `document.body.innerText.includes("NOT LIVE")`
 
-// window opens a page that keeps itself up to date, by a way of its own to the console, and waits until it is live.
+// window opens a page that keeps itself up to date, through a proxy of its own to the console, and waits until it is
+// live.
 func (c *console) window(t *testing.T, path string) (*browser, *harness.Proxy) {
 	t.Helper()
 
@@ -180,8 +184,8 @@ func (c *console) window(t *testing.T, path string) (*browser, *harness.Proxy) {
 	b := open(t, "http://"+way.Addr())
 	b.logIn("anna")
 	b.run(chromedp.Navigate(b.base + path))
-	await(t, b, `document.getElementById("pause") !== null && !document.getElementById("pause").hidden`) // a heartbeat was heard
-	// The page notes by itself when it says so: that does not depend on how busy this test is.
+	await(t, b, `document.getElementById("pause") !== null && !document.getElementById("pause").hidden`) // a heartbeat has arrived
+	// The page itself records when it says so: that does not depend on how busy this test is.
 	require.True(t, eval[bool](b, `(() => {
 		new MutationObserver(() => { if (`+says+` && window.began && !window.after) window.after = Date.now() - window.began; })
 			.observe(document.body, { childList: true, subtree: true, characterData: true });
@@ -190,7 +194,7 @@ func (c *console) window(t *testing.T, path string) (*browser, *harness.Proxy) {
 	return b, way
 }
 
-// lifecycle has a tab sleep, or wakes it up.
+// lifecycle makes a tab sleep, or wakes it up.
 func lifecycle(b *browser, to page.SetWebLifecycleStateState) func() error {
 	return func() error {
 		return chromedp.Do(b.ctx, chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
@@ -200,7 +204,7 @@ func lifecycle(b *browser, to page.SetWebLifecycleStateState) func() error {
 	}
 }
 
-// hide tells a page that nobody sees it, or that somebody does.
+// hide tells a page that it is hidden, or that it is visible.
 func hide(b *browser, hidden bool) func() error {
 	return func() error {
 		_, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](fmt.Sprintf(`(Object.defineProperty(document, "hidden", { configurable: true, get: () => %t }),
@@ -210,14 +214,14 @@ func hide(b *browser, hidden bool) func() error {
 	}
 }
 
-// TestNotLive: whatever stops a page from hearing of the present, it says so within ten seconds, and is right again without being loaded
-// again. What happens to single windows happens at once.
+// TestNotLive checks that a page that no longer gets news, for whatever reason, says so within ten seconds, and is
+// right again afterwards without being reloaded. Faults that affect a single window are played at the same time.
 func TestNotLive(t *testing.T) {
 	c := start(t)
 	type fault struct {
 		b          *browser
 		begin, end func() error
-		asleep     bool // it says so as soon as it is awake
+		asleep     bool // the page says so as soon as it is awake
 	}
 	broker := c.Process(harness.Broker)
 	silent, way1 := c.window(t, "/")
@@ -226,7 +230,7 @@ func TestNotLive(t *testing.T) {
 	hidden, _ := c.window(t, "/decisions")
 	sleeping, _ := c.window(t, "/")
 	const sleep = 11 * time.Second // at least
-	frozen, lost := hidden, cut    // they are live again by then
+	frozen, lost := hidden, cut    // these are live again by then
 	for _, faults := range []map[string]fault{
 		{
 			"a proxy keeps all to itself": {b: silent, begin: func() error { way1.Silence(true); return nil }, end: func() error { way1.Silence(false); return nil }},
@@ -248,7 +252,7 @@ func TestNotLive(t *testing.T) {
 		for about, f := range faults {
 			slept := 0
 			if f.asleep {
-				time.Sleep(sleep) // nothing tells how long a tab has slept
+				time.Sleep(sleep) // nothing shows how long a tab has slept
 
 				slept = int(time.Since(begun).Milliseconds())
 
@@ -268,7 +272,7 @@ func TestNotLive(t *testing.T) {
 	}
 }
 
-// neverOpened: a page whose stream cannot be opened says so, and opens one as soon as that can be done.
+// neverOpened checks that a page whose stream cannot be opened says so, and opens one as soon as that is possible.
 func neverOpened(t *testing.T, c *console) {
 	b := open(t, c.base())
 	b.logIn("anna")

@@ -2,8 +2,8 @@
 
 package console_test
 
-// The stage: two feeds, 412 workers, mass changes that are held, and AtHoc over TLS, so that all can be well; and the states that it goes
-// through, one after the other.
+// The stage: two feeds, 412 workers, mass changes that are held, and AtHoc over TLS, so that everything can be well;
+// and the states that the stage goes through, one after the other.
 
 import (
 	"encoding/pem"
@@ -28,7 +28,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// crew is how many workers the stage has.
+// crew is the number of workers on the stage.
 const crew = 412
 
 func employee(i int) string { return fmt.Sprintf("%05d", 40000+i) }
@@ -68,7 +68,7 @@ func theatre(t *testing.T, workers int, settings map[string]string) *console {
 	}
 
 	reveal := sync.OnceFunc(func() { close(known) })
-	defer reveal() // else the proxy's callers would be waited for if the stage does not start
+	defer reveal() // otherwise, if the stage did not start, the proxy would keep its callers waiting
 
 	c := stage(t, dir, plan, all)
 	athoc = c.AtHocAddress()
@@ -79,16 +79,17 @@ func theatre(t *testing.T, workers int, settings map[string]string) *console {
 	return c
 }
 
-// answered waits until every service answers, so that an order can be given: one that was just started does not yet.
+// answered waits until every service answers, so that an order can be given: a service that has just been started
+// does not answer yet.
 func (c *console) answered(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		said, _ := c.Operate(t.Context(), "status", "--json") // its exit status is the verdict
+		said, _ := c.Operate(t.Context(), "status", "--json") // the exit status is the verdict
 		return strings.Contains(said, `"findings"`) && !strings.Contains(said, `"cause": "no_`)
 	}, within, 100*time.Millisecond, "every service answers")
 }
 
-// guard has mass changes held from now on: that everybody comes on duty as the stage begins is none.
+// guard makes mass changes be held from now on. Before, everybody comes on duty at once, which must not be held.
 func (c *console) guard(t *testing.T) {
 	t.Helper()
 	require.NoError(t, c.Process(harness.Resolver).Stop())
@@ -97,7 +98,7 @@ func (c *console) guard(t *testing.T) {
 	c.answered(t)
 }
 
-// drop puts a file of a feed in its place.
+// drop puts a file into a feed's directory.
 func (c *console) drop(t *testing.T, feed, name string, rows ...string) {
 	t.Helper()
 
@@ -106,7 +107,8 @@ func (c *console) drop(t *testing.T, feed, name string, rows ...string) {
 	require.NoError(t, os.Rename(writing, c.Path("in", feed, name)))
 }
 
-// rows book workers on or off, from one to before another, so long ago.
+// rows returns rows that book workers on or off, that long ago: those with an index of at least from and less than
+// to.
 func rows(t *testing.T, on bool, from, to int, ago time.Duration) (all []string) {
 	t.Helper()
 
@@ -143,18 +145,19 @@ func (c *console) operate(t *testing.T, args ...string) string {
 	return out
 }
 
-// called makes a file's name as of so long ago.
+// called returns a file's name as it would have been that long ago.
 func called(feed string, ago time.Duration) string {
 	return feed + "-" + time.Now().Add(-ago).UTC().Format("1504") + ".csv"
 }
 
-// state is how it goes on the stage: what brings it about, what the first page says then, and the pages that show it best.
+// state is a state of the stage: how to get there, what the first page then shows, and the pages that show the state
+// best.
 type state struct {
 	name  string
 	begin func(t *testing.T, c *console)
-	shows string // a script that reports whether it is so
+	shows string // a script that reports whether the state has been reached
 	pages []string
-	// pictures are those for the README, by the page that they show.
+	// pictures are the names of the pictures for the README, by page.
 	pictures map[string]string
 }
 
@@ -163,7 +166,7 @@ const (
 	mentions  = `document.body.innerText.includes(%q)`
 )
 
-// states are played in this order; each goes on from the one before.
+// states are played in this order; each continues from the one before.
 func states() []state {
 	worker := "/worker?q=" + employee(3)
 
@@ -198,7 +201,7 @@ func states() []state {
 	}
 }
 
-// allWell has both feeds bring what is usual, and AtHoc hold it.
+// allWell lets both feeds bring what is usual, and waits until AtHoc has it.
 func allWell(t *testing.T, c *console) {
 	c.drop(t, "north", called("north", 3*time.Hour), rows(t, true, 0, 230, 3*time.Hour)...)
 	c.drop(t, "south", called("south", 170*time.Minute), rows(t, true, 230, crew, 170*time.Minute)...)
@@ -208,22 +211,22 @@ func allWell(t *testing.T, c *console) {
 	require.Eventually(t, func() bool { return c.onDuty(t) == crew-16 }, within, 100*time.Millisecond)
 }
 
-// outage has AtHoc answer nothing but errors while somebody is booked.
+// outage makes AtHoc answer with errors only while workers book on.
 func outage(t *testing.T, c *console) {
 	_, err := c.Sim.Fault(t.Context(), sim.Fault{Kind: sim.FaultStatus, Status: 503})
 	require.NoError(t, err)
 	c.drop(t, "north", called("north", 8*time.Minute), rows(t, true, 0, 37, 8*time.Minute)...)
 }
 
-// massFlip ends the outage, and books a crew off at once that did not go.
+// massFlip ends the outage, and books off many workers at once who have not left.
 func massFlip(t *testing.T, c *console) {
 	require.NoError(t, c.Sim.Calm(t.Context()))
 	require.Eventually(t, func() bool { return c.onDuty(t) == crew }, within, 100*time.Millisecond)
 	c.drop(t, "north", called("north", 2*time.Minute), rows(t, false, 50, 230, 4*time.Minute)...)
 }
 
-// toRepair leaves something to do everywhere: a file that is none, rows that cannot be used, a message that is none, users who differ,
-// half of AtHoc's users gone.
+// toRepair leaves something to do everywhere: a file that is not a CSV file, rows that cannot be used, a message that
+// is not valid, users who differ, and half of AtHoc's users gone.
 func toRepair(t *testing.T, c *console) {
 	c.drop(t, "south", strings.ReplaceAll(hostile, "/", "_"), "no,header", "\x00")
 
@@ -252,7 +255,7 @@ func toRepair(t *testing.T, c *console) {
 	}
 
 	require.NoError(t, c.Sim.Remove(t.Context(), gone...))
-	_, _ = c.Operate(t.Context(), "mapping", "refresh") // it says that it is held back
+	_, _ = c.Operate(t.Context(), "mapping", "refresh") // it says that the mapping is held back
 	require.Eventually(t, func() bool {
 		info, err := js.Stream(t.Context(), topology.StreamDead)
 		return err == nil && info.CachedInfo().State.Msgs > 0

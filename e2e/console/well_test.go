@@ -2,7 +2,7 @@
 
 package console_test
 
-// What is tried while all goes on, beside one another on one stage.
+// What is tried while everything works, one after the other on the same stage.
 
 import (
 	"os"
@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWhileAllGoesOn has what needs no other state.
+// TestWhileAllGoesOn runs the tests that need no other state.
 func TestWhileAllGoesOn(t *testing.T) {
 	c := start(t)
 	t.Run("HostileNames", func(t *testing.T) { hostileNames(t, c) })
@@ -26,7 +26,7 @@ func TestWhileAllGoesOn(t *testing.T) {
 	t.Run("Wall", func(t *testing.T) { wall(t, c) })
 }
 
-// hostileNames: what a file is called is shown, and does nothing.
+// hostileNames checks that a file's name is shown and does nothing.
 func hostileNames(t *testing.T, c *console) {
 	b := open(t, c.base())
 	b.logIn("olga")
@@ -38,7 +38,8 @@ func hostileNames(t *testing.T, c *console) {
 	b.clean()
 }
 
-// printed: a report on paper has its words, who made it when, and what is open; nothing that can only be pressed.
+// printed checks that a printed report has its words, says who made it and when, and what is open, and shows nothing
+// that can only be clicked.
 func printed(t *testing.T, c *console) {
 	b := open(t, c.base())
 	b.logIn("olga")
@@ -61,8 +62,8 @@ func printed(t *testing.T, c *console) {
 	b.clean()
 }
 
-// wall: whoever has its token sees the verdict and the figures, as large as the screen; no names, nothing to press, and it comes alive again
-// when the console was away.
+// wall checks that whoever has the token sees the verdict and the figures as large as the screen, without names and
+// without anything to click, and that the page becomes live again after the console was away.
 func wall(t *testing.T, c *console) {
 	b := open(t, c.base())
 	b.as(look{"dark", 1280})
@@ -84,11 +85,12 @@ func wall(t *testing.T, c *console) {
 	require.NoError(t, c.process.Start())
 	await(t, b, `!(`+says+`)`)
 	require.True(t, eval[bool](b, `window.same = true, document.documentElement.dataset.version = "older", true`))
-	await(t, b, `!window.same && document.readyState === "complete"`) // it loads itself again after an upgrade
+	await(t, b, `!window.same && document.readyState === "complete"`) // it reloads itself after an upgrade
 }
 
-// aSessionsEndIsSaid: two minutes before, and who goes on by the button or the key loses nothing that he has typed. The console's answers
-// are told 28 minutes too late; its sessions are as they are.
+// aSessionsEndIsSaid checks that a page announces the end of the session two minutes before, and that whoever goes on
+// with the button or the key loses nothing that they have typed. The time in the console's answers is put forward to
+// just before that end; its sessions are unchanged.
 func aSessionsEndIsSaid(t *testing.T, c *console) {
 	b := open(t, c.base())
 	b.logIn("olga")

@@ -71,7 +71,7 @@ func run(m *testing.M) (status int) {
 	return m.Run()
 }
 
-// load gives the images of a directory to the engine.
+// load loads the images in a directory into the engine.
 func load(ctx context.Context, dir string) error {
 	paths, err := filepath.Glob(filepath.Join(dir, "*.tar"))
 	if err == nil && len(paths) == 0 {
@@ -100,7 +100,7 @@ func needEngine(t *testing.T) {
 	}
 }
 
-// root is the source tree.
+// root returns the root of the source tree.
 func root(t *testing.T) string {
 	t.Helper()
 
@@ -110,7 +110,7 @@ func root(t *testing.T) string {
 	return root
 }
 
-// startOf starts the release of a source tree.
+// startOf starts the release in a source tree.
 func startOf(t *testing.T, root, version string, seed uint64, files int, compose ...string) (*containers.Project, workload.Plan) {
 	zone, err := time.LoadLocation(harness.BoboZone)
 	require.NoError(t, err)
@@ -133,11 +133,11 @@ func startOf(t *testing.T, root, version string, seed uint64, files int, compose
 	return p, plan
 }
 
-// workDir is like t.TempDir, but it stays if the test fails.
+// workDir is like t.TempDir, but the directory is kept if the test fails.
 func workDir(t *testing.T) string {
 	dir, err := os.MkdirTemp("", "containers-")
 	require.NoError(t, err)
-	require.NoError(t, os.Chmod(dir, 0o755)) // the containers' user goes through it
+	require.NoError(t, os.Chmod(dir, 0o755)) // the user in the containers must be able to enter it
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("logs and files are in %s", dir)
@@ -150,7 +150,7 @@ func workDir(t *testing.T) string {
 	return dir
 }
 
-// judge waits until all is done and lets the auditor judge.
+// judge waits until everything is done and lets the auditor judge.
 func judge(t *testing.T, p *containers.Project) {
 	t.Helper()
 	idle := p.Idle(t.Context(), idleWithin)
@@ -167,7 +167,7 @@ func judge(t *testing.T, p *containers.Project) {
 	t.Logf("%d rows, %d of them rejected; %d calls with %d users", report.Rows, report.Rejected, report.Updates, report.Sent)
 }
 
-// during drops files while something is done to the containers, and returns when both are over.
+// during drops files while do changes something about the containers, and returns when both are done.
 func during(t *testing.T, p *containers.Project, files []workload.File, do func()) {
 	t.Helper()
 
@@ -184,7 +184,7 @@ func calls(t *testing.T, p *containers.Project) int {
 	return n
 }
 
-// from makes the first of some files come at once.
+// from shifts the files' times so that the first file is dropped at once.
 func from(files []workload.File) []workload.File {
 	files = append([]workload.File(nil), files...)
 	first := files[0].At
@@ -195,10 +195,10 @@ func from(files []workload.File) []workload.File {
 	return files
 }
 
-// refused is what a command says whose key the broker does not know.
+// refused is what a command says if the broker does not know its key.
 const refused = "broker refuses the login"
 
-// requireShortStop: files have not waited for long because of what an operator has done since then.
+// requireShortStop checks that files did not wait for long because of what an operator has done since then.
 func requireShortStop(t *testing.T, p *containers.Project, since time.Time) {
 	t.Helper()
 
@@ -208,7 +208,7 @@ func requireShortStop(t *testing.T, p *containers.Project, since time.Time) {
 	require.Less(t, stop, time.Minute)
 }
 
-// TestContainersWithOneBroker runs deploy/compose.yaml and puts it to the tests that containers meet.
+// TestContainersWithOneBroker runs deploy/compose.yaml and plays the faults that containers meet.
 func TestContainersWithOneBroker(t *testing.T) {
 	p, plan := start(t, 1, 210)
 	ctx := t.Context()
@@ -230,7 +230,7 @@ func TestContainersWithOneBroker(t *testing.T) {
 				require.NoError(t, p.Kill(ctx, service))
 			}
 		})
-		// An upgrade puts other containers in their place, with work in flight.
+		// An upgrade replaces the containers, with work in flight.
 		during(t, p, from(plan.Files[60:80]), func() {
 			_, err := p.Compose(ctx, "up", "--detach", "--force-recreate", "--no-deps", "ingest", "resolver", "publisher", "janitor")
 			require.NoError(t, err)
@@ -264,7 +264,7 @@ func TestContainersWithOneBroker(t *testing.T) {
 		require.NoError(t, p.Operators(ctx, "ADD=jsmith"))
 		key, err := p.Key("operator-jsmith")
 		require.NoError(t, err)
-		require.Eventually(t, func() bool { // the janitor may not be back yet at the broker, which was restarted for the key
+		require.Eventually(t, func() bool { // the broker was restarted for the key, and the janitor may not have connected to it again
 			_, err = p.Operate(ctx, key, "mapping", "refresh", "--no-wait")
 			return err == nil
 		}, time.Minute, time.Second)
@@ -291,7 +291,7 @@ func TestContainersWithOneBroker(t *testing.T) {
 		_, err := p.Sim.Fault(ctx, sim.Fault{Kind: sim.FaultStatus, Status: 503})
 		require.NoError(t, err)
 		during(t, p, from(plan.Files[170:]), func() {
-			require.NoError(t, p.AwaitCalls(ctx, before, time.Minute)) // an update waits that AtHoc has not taken
+			require.NoError(t, p.AwaitCalls(ctx, before, time.Minute)) // an update waits that AtHoc has not accepted
 			require.NoError(t, p.LoseStore(ctx, "nats", "nats-data"))
 		})
 		names, err := p.In.Names()
@@ -306,14 +306,15 @@ func TestContainersWithOneBroker(t *testing.T) {
 	require.Contains(t, said, "probe.csv")
 }
 
-// TestContainersWithThreeBrokers runs deploy/compose.cluster.yaml: work goes on while one of three brokers is down.
+// TestContainersWithThreeBrokers runs deploy/compose.cluster.yaml, and checks that work goes on while one of three
+// brokers is down.
 func TestContainersWithThreeBrokers(t *testing.T) {
 	p, plan := start(t, 2, 60, "deploy/compose.cluster.yaml", "e2e/containers/testdata/cluster.yaml")
 	ctx := t.Context()
 	_, err := p.Compose(ctx, "stop", "nats-1")
 	require.NoError(t, err)
 	require.NoError(t, p.DropAll(ctx, from(plan.Files[:30])))
-	judge(t, p) // nothing waits for the broker that is gone
+	judge(t, p) // nothing waits for the broker that is gone\p
 	_, err = p.Compose(ctx, "start", "nats-1")
 	require.NoError(t, err)
 	during(t, p, from(plan.Files[30:]), func() { require.NoError(t, p.Kill(ctx, "nats-2")) })
@@ -324,8 +325,8 @@ func TestContainersWithThreeBrokers(t *testing.T) {
 // ofOneAccount is the last commit in which all users of the broker shared one account.
 const ofOneAccount = "8e1707d"
 
-// TestContainersAreUpgraded: the release of before accounts gives way to this one while files come, as docs/deploy.md says it, and nothing
-// stops for long.
+// TestContainersAreUpgraded replaces the release from before accounts with this one while files arrive, as
+// docs/deploy.md describes it, and checks that nothing stops for long.
 func TestContainersAreUpgraded(t *testing.T) {
 	needEngine(t)
 
@@ -358,6 +359,6 @@ func TestContainersAreUpgraded(t *testing.T) {
 	key, err := p.Key("operator")
 	require.NoError(t, err)
 
-	said, _ := p.Operate(ctx, key, "check", "--running") // its exit status tells of AtHoc without TLS
+	said, _ := p.Operate(ctx, key, "check", "--running") // the exit status is not 0, because AtHoc is called without TLS
 	require.Contains(t, said, "0 problems")
 }

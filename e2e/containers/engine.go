@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package containers runs the project's images with the project's compose files, and lets the auditor judge. It uses the
-// container engine that is there, or starts one of its own for the time of the test: see FindEngine.
+// Package containers runs the project's images with the project's compose files, and lets the auditor judge. It uses
+// the machine's container engine, or starts one of its own for the duration of the test: see FindEngine.
 package containers
 
 import (
@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// ErrNoEngine means that there is no engine, and that none could be started.
+// ErrNoEngine means that there is no engine and that none could be started.
 var ErrNoEngine = errors.New("no container engine")
 
-// Times that an engine of our own may take.
+// How long starting and stopping an engine of our own may take, and how often conditions are polled.
 const (
 	engineStart = 30 * time.Second
 	engineStop  = 30 * time.Second
@@ -29,15 +29,16 @@ const (
 
 // Engine is a Docker daemon.
 type Engine struct {
-	env    []string // what tells the client where it is
+	env    []string // tells the client where the daemon is
 	daemon *exec.Cmd
 	ended  chan struct{} // closed when the daemon has ended
 	dir    string
 }
 
-// FindEngine returns the daemon that the docker client of this machine is set up for. If there is none, and this process is
-// root's, and dockerd is installed, one is started with a socket and a store of its own, below the directory for temporary
-// files; Close ends it and deletes them. The error wraps ErrNoEngine and says why neither is to be had.
+// FindEngine returns the daemon that this machine's docker client is set up for. If there is none, but this process
+// runs as root and dockerd is installed, FindEngine starts a daemon with a socket and a store of its own, below the
+// directory for temporary files; Close ends it and deletes both. The error wraps ErrNoEngine and says why neither is
+// available.
 func FindEngine(ctx context.Context) (*Engine, error) {
 	if _, err := exec.LookPath("docker"); err != nil {
 		return nil, fmt.Errorf("%w: there is no docker client", ErrNoEngine)
@@ -78,7 +79,7 @@ func (e *Engine) start(ctx context.Context, path string) error {
 	e.daemon = exec.Command(path, "--data-root", filepath.Join(e.dir, "data"), "--exec-root", filepath.Join(e.dir, "run"),
 		"--pidfile", filepath.Join(e.dir, "pid"), "--host", socket)
 	e.daemon.Stdout, e.daemon.Stderr = &log, &log
-	// Ctrl-C is for the test, which ends the daemon when its containers are gone.
+	// Ctrl-C should reach only the test, which ends the daemon once its containers are gone.
 	e.daemon.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := e.daemon.Start(); err != nil {
 		return fmt.Errorf("%w: start dockerd: %w", ErrNoEngine, err)
@@ -88,7 +89,7 @@ func (e *Engine) start(ctx context.Context, path string) error {
 	go func() {
 		defer close(e.ended)
 
-		_ = e.daemon.Wait() // why it ended is in its log
+		_ = e.daemon.Wait() // the log says why it ended
 	}()
 
 	ctx, cancel := context.WithTimeout(ctx, engineStart)
@@ -124,7 +125,7 @@ func (e *Engine) Close() error {
 	}
 
 	if e.daemon != nil && e.daemon.Process != nil {
-		_ = e.daemon.Process.Signal(syscall.SIGTERM) // an error means that it has ended
+		_ = e.daemon.Process.Signal(syscall.SIGTERM) // an error means that it has already ended
 		select {
 		case <-e.ended:
 		case <-time.After(engineStop):

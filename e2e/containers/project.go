@@ -24,28 +24,28 @@ import (
 	"bobosync/shared/pause"
 )
 
-// What the containers are told, and the auditor with them.
+// The settings of the containers, which the auditor gets as well.
 const (
 	settleTime  = 250 * time.Millisecond
 	callTimeout = 2 * time.Second
 	rateLimit   = 8
 	// jitter is what a busy machine and the containers' network may add to the arrival of a call.
 	jitter = 500 * time.Millisecond
-	// quiet is for how long AtHoc may not be called until the pipeline counts as idle: a call that was given up is followed
-	// by another one after twice the time that a call may take.
+	// quiet is how long AtHoc must not be called before the pipeline counts as idle: a call that was given up is
+	// followed by another after twice the longest time that a call may take.
 	quiet = 2*callTimeout + 4*time.Second
 )
 
 // Config says what to run.
 type Config struct {
 	Engine *Engine
-	// Dir is an empty directory, Root the source tree.
+	// Dir is an empty directory, Root the root of the source tree.
 	Dir, Root string
-	// Compose is the command for compose files, as ["docker", "compose"].
+	// Compose is the command that runs compose files, such as ["docker", "compose"].
 	Compose []string
 	// Version is the tag of the images.
 	Version string
-	// Files are compose files beside deploy/compose.yaml, below Root.
+	// Files are compose files to use in addition to deploy/compose.yaml, relative to Root.
 	Files []string
 	Plan  workload.Plan
 }
@@ -63,14 +63,14 @@ type Project struct {
 	lost    []audit.Window
 }
 
-// probe is the worker by whom the test sees that the pipeline works from end to end.
+// probe is the worker with whose bookings the test checks that the pipeline works from end to end.
 var probe = workload.Worker{Employee: "90909", Login: "probe@example.org"}
 
-// Start makes keys and certificates, brings all containers up and waits until a booking gets through. Call Close, also after an
-// error.
+// Start makes keys and certificates, brings all containers up and waits until a booking gets through. The caller must
+// call Close, even after an error.
 func Start(ctx context.Context, cfg Config) (*Project, error) {
 	p := &Project{cfg: cfg, name: "bobosync-test-" + strings.ToLower(filepath.Base(cfg.Dir)), unwatch: func() {}}
-	// Nobody is refused and nobody is removed: the faults here are those of containers.
+	// AtHoc refuses no user and loses none: the faults here are those of containers.
 	p.cfg.Plan.Workers = append(slices.Clone(cfg.Plan.Workers), probe)
 	for i, w := range p.cfg.Plan.Workers {
 		if w.Role == workload.Forbidden || w.Role == workload.Removed {
@@ -99,9 +99,9 @@ func (p *Project) path(parts ...string) string {
 	return filepath.Join(append([]string{p.cfg.Dir}, parts...)...)
 }
 
-// prepare writes everything that compose.yaml asks for.
+// prepare writes everything that compose.yaml needs.
 func (p *Project) prepare(ctx context.Context) error {
-	// The programs run as a user of their own, who must be able to write here.
+	// The programs run as a different user, who must be able to write here.
 	for _, dir := range []string{"files/in", "files/processed", "files/failed", "sim", "secrets"} {
 		if err := os.MkdirAll(p.path(dir), 0o777); err != nil {
 			return fmt.Errorf("make the directories of the test: %w", err)
@@ -140,7 +140,7 @@ func (p *Project) prepare(ctx context.Context) error {
 	return p.keys(ctx)
 }
 
-// keys makes keys, certificates and permissions, and leaves those that are there.
+// keys makes keys, certificates and permissions, and leaves existing ones alone.
 func (p *Project) keys(ctx context.Context) error { return p.make(ctx, "secrets", "nats-conf") }
 
 // make runs a target of the Makefile that has to do with keys.
@@ -149,7 +149,7 @@ func (p *Project) make(ctx context.Context, args ...string) error {
 	return err
 }
 
-// settings are those of the services; compose.yaml adds its own.
+// settings returns the settings of the services; compose.yaml adds its own.
 func (p *Project) settings() string {
 	settings := map[string]string{
 		"BOBO_TIMEZONE": harness.BoboZone, "ATHOC_TIMEZONE": harness.AtHocZone, "ATHOC_SERVER_URL": "http://athocsim:8480", "ATHOC_ALLOW_HTTP": "true",
@@ -185,8 +185,8 @@ func (p *Project) Containers(ctx context.Context, services ...string) ([]string,
 	return strings.Fields(ids), err
 }
 
-// Kill ends a service's containers at once, and waits until the engine has started them again. The process is killed, not the
-// container: a container that an operator ends is not started again.
+// Kill ends a service's containers at once, and waits until the engine has started them again. It kills the process
+// and not the container, because the engine does not restart a container that an operator ends.
 func (p *Project) Kill(ctx context.Context, service string) error {
 	ids, err := p.Containers(ctx, service)
 	if err == nil && len(ids) == 0 {
@@ -233,7 +233,7 @@ func (p *Project) killOne(ctx context.Context, id string) error {
 		return err
 	}
 
-	// The engine may run in a machine of its own, where this number means another process.
+	// The engine may run in a machine of its own, where this number belongs to another process.
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", before.State.Pid))
 	if err == nil && strings.HasPrefix(string(cmdline), before.Path+"\x00") && syscall.Kill(before.State.Pid, syscall.SIGKILL) == nil {
 		return eventually(ctx, time.Minute, "the container is started again", func() (bool, error) {
@@ -251,7 +251,7 @@ func (p *Project) killOne(ctx context.Context, id string) error {
 	return err
 }
 
-// Cut takes a service's containers off a network, waits, and puts them back.
+// Cut disconnects a service's containers from a network, waits, and connects them again.
 func (p *Project) Cut(ctx context.Context, service, network string, for_ time.Duration) error {
 	ids, err := p.Containers(ctx, service)
 	if err != nil {
@@ -295,7 +295,7 @@ func (p *Project) Scale(ctx context.Context, service string, n int) error {
 	return err
 }
 
-// DropAll drops files at their times.
+// DropAll drops each file at its time.
 func (p *Project) DropAll(ctx context.Context, files []workload.File) error {
 	begin := time.Now()
 	for _, f := range files {
@@ -308,7 +308,7 @@ func (p *Project) DropAll(ctx context.Context, files []workload.File) error {
 	return ctx.Err()
 }
 
-// readyWithin is how long everything may take to come up.
+// readyWithin is how long it may take until everything works.
 const readyWithin = 90 * time.Second
 
 // ready drops a booking and waits until it shows in AtHoc.
@@ -325,7 +325,7 @@ func (p *Project) ready(ctx context.Context) error {
 	})
 }
 
-// Idle waits until the input directory is empty and AtHoc was not called for a while.
+// Idle waits until the input directory is empty and AtHoc has not been called for a while.
 func (p *Project) Idle(ctx context.Context, within time.Duration) error {
 	calls, since := -1, time.Now()
 
@@ -349,7 +349,7 @@ func (p *Project) Idle(ctx context.Context, within time.Duration) error {
 	})
 }
 
-// AwaitCalls waits until AtHoc has been called more than so many times with updates.
+// AwaitCalls waits until AtHoc has received more than the given number of updates.
 func (p *Project) AwaitCalls(ctx context.Context, more int, within time.Duration) error {
 	return eventually(ctx, within, "AtHoc is called", func() (bool, error) {
 		n, err := p.Calls(ctx)
@@ -357,13 +357,13 @@ func (p *Project) AwaitCalls(ctx context.Context, more int, within time.Duration
 	})
 }
 
-// Calls returns how many updates AtHoc was sent.
+// Calls returns the number of update calls that AtHoc has received.
 func (p *Project) Calls(ctx context.Context) (int, error) {
 	st, err := p.Sim.Stats(ctx)
 	return st.Endpoints[sim.EndpointUpdate].Calls, err
 }
 
-// Healthy reports whether every container that runs has answered for its health.
+// Healthy waits until every container that has a health check is healthy.
 func (p *Project) Healthy(ctx context.Context, within time.Duration) error {
 	return eventually(ctx, within, "all containers are healthy", func() (bool, error) {
 		ids, err := p.Containers(ctx)
@@ -382,7 +382,7 @@ func (p *Project) Healthy(ctx context.Context, within time.Duration) error {
 	})
 }
 
-// Judge lets the auditor judge what happened so far.
+// Judge lets the auditor judge what has happened so far.
 func (p *Project) Judge(ctx context.Context) (audit.Report, error) {
 	files, departures, slow := p.In.Record()
 	left, err1 := p.In.Names()
@@ -403,7 +403,7 @@ func (p *Project) Judge(ctx context.Context) (audit.Report, error) {
 	return report, errors.Join(slow, err1, err2, err3, err4, err5)
 }
 
-// users are AtHoc's at the start.
+// users returns AtHoc's users at the start.
 func (p *Project) users(zone *time.Location) []audit.User {
 	var users []audit.User
 	for _, w := range p.cfg.Plan.Workers {
@@ -434,7 +434,7 @@ func (p *Project) simUsers() []map[string]string {
 	return users
 }
 
-// Close writes the containers' logs into the directory, and takes everything down.
+// Close writes the containers' logs into the directory and takes everything down.
 func (p *Project) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -445,7 +445,7 @@ func (p *Project) Close() error {
 		return nil
 	}
 
-	log, _ := p.Compose(ctx, "logs", "--no-color", "--timestamps") // without it the test says less, and judges the same
+	log, _ := p.Compose(ctx, "logs", "--no-color", "--timestamps") // without the log the test explains less, but judges the same
 	_ = os.WriteFile(p.path("containers.log"), []byte(log), 0o600)
 	_, err := p.Compose(ctx, "down", "--volumes", "--remove-orphans")
 
@@ -462,7 +462,7 @@ func zones() (bobo, athoc *time.Location) {
 	return bobo, athoc
 }
 
-// eventually looks until something holds.
+// eventually polls until a condition holds.
 func eventually(ctx context.Context, within time.Duration, what string, holds func() (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()

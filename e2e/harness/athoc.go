@@ -2,7 +2,7 @@
 
 package harness
 
-// The AtHoc of a stack: its simulator, and who is in it.
+// A stack's AtHoc: its simulator and its users.
 
 import (
 	"context"
@@ -50,7 +50,7 @@ func (s *Stack) startSimulator() error {
 	return s.introduce()
 }
 
-// initialUsers are the attributes of AtHoc's users when the simulator is started for the first time.
+// initialUsers returns the attributes of the users that AtHoc has when the simulator is started for the first time.
 func (s *Stack) initialUsers() []map[string]string {
 	users := []map[string]string{}
 	add := func(login string, attributes map[string]string) {
@@ -72,7 +72,7 @@ func (s *Stack) initialUsers() []map[string]string {
 	return users
 }
 
-// introduce tells a simulator that has just started whom it must refuse, and opens the way to it.
+// introduce makes a newly started simulator refuse the users that it must refuse, and then opens the way to it.
 func (s *Stack) introduce() error {
 	err := s.eventually(20*time.Second, "the simulator answers", func() (bool, error) {
 		_, err := s.Sim.Stats(s.ctx)
@@ -109,8 +109,8 @@ func (s *Stack) introduce() error {
 	return nil
 }
 
-// RestartSimulator kills the simulator and starts it again with the state it had, after that time. Faults and settings are
-// forgotten.
+// RestartSimulator kills the simulator and, after the given time, starts it again with the state that it had. It
+// loses its faults and settings.
 func (s *Stack) RestartSimulator(ctx context.Context, after time.Duration) error {
 	s.front.Refuse(true)
 
@@ -139,7 +139,7 @@ func (s *Stack) RefuseAtHoc(on bool) {
 	}
 }
 
-// RemoveUsers takes those users out of AtHoc that the plan says, once the mapping is known.
+// RemoveUsers removes from AtHoc the users whom the plan wants removed, once the mapping is known.
 func (s *Stack) RemoveUsers() error {
 	var logins []string
 	for _, w := range s.cfg.Plan.Workers {

@@ -15,13 +15,13 @@ import (
 
 // Environment variables that change what is run.
 const (
-	// BinVariable names a directory with programs that were built already.
+	// BinVariable names a directory of programs that have already been built.
 	BinVariable = "BOBOSYNC_BIN"
 	// RaceVariable, set to anything, builds the programs with the race detector.
 	RaceVariable = "BOBOSYNC_RACE"
 )
 
-// program is where the source of a program lies: its module, and the package in it.
+// program says where the source of a program is: its module, and the package in it.
 type program struct{ module, pkg string }
 
 var programs = map[string]program{
@@ -35,8 +35,8 @@ var programs = map[string]program{
 	"natsd":     {"e2e", "./cmd/natsd"},
 }
 
-// Build puts all programs into dir. Those that BOBOSYNC_BIN has are taken from there; the others are built, each in its own
-// module. The current directory must be within the source tree.
+// Build puts all programs into dir. It takes those that are in BOBOSYNC_BIN from there, and builds the others, each
+// in its own module. The current directory must be within the source tree.
 func Build(ctx context.Context, dir string) error {
 	root, err := sourceRoot()
 	if err == nil {
@@ -85,10 +85,11 @@ func build(ctx context.Context, module, pkg, target string, flags ...string) err
 	return nil
 }
 
-// ErrNoHistory means that the source tree's history does not reach back far enough, or that there is none.
+// ErrNoHistory means that the source tree has no history, or one that does not reach back far enough.
 var ErrNoHistory = errors.New("the history does not reach back so far")
 
-// Checkout puts the source tree as it was at a commit into dir. The current directory must be within the source tree.
+// Checkout writes the source tree, as it was at a commit, into dir. The current directory must be within the source
+// tree.
 func Checkout(ctx context.Context, commit, dir string) error {
 	root, err := sourceRoot()
 	if err != nil {
@@ -107,7 +108,8 @@ func Checkout(ctx context.Context, commit, dir string) error {
 	return nil
 }
 
-// sourceRoot looks for the directory that holds this module.
+// sourceRoot returns the root of the source tree: the nearest directory, from the current one upwards, that holds
+// this module.
 func sourceRoot() (string, error) {
 	dir, err := os.Getwd()
 	for ; err == nil; dir = filepath.Dir(dir) {

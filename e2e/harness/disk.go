@@ -2,8 +2,8 @@
 
 package harness
 
-// What befalls the broker's store: a disk that is full for a while, and damage. A stream that a full disk has frozen takes nothing until
-// the broker is restarted, so a caller that makes room does that as well.
+// Faults of the broker's store: a disk that is full for a while, and damage. A stream that ran into a full disk
+// accepts nothing until the broker is restarted, so whoever makes room again must also restart the broker.
 
 import (
 	"context"
@@ -17,16 +17,16 @@ import (
 	"time"
 )
 
-// storeMebibytes is the size of the file system that the broker's store has of its own where one can be mounted.
+// storeMebibytes is the size of the broker's store, in MiB, if it can be given a file system of its own.
 const storeMebibytes = 160
 
-// diskFaults are what befalls the broker's store.
+// diskFaults are the faults of the broker's store.
 var diskFaults = []faultKind{
 	{"full disk of", 2, []string{Broker}, time.Second, 4 * time.Second, fillStore},
 	{"damaged store of", 2, []string{Broker}, 0, time.Second, damageStore},
 }
 
-// fillStore leaves no room for the broker's store. Where it has no file system of its own nothing happens.
+// fillStore leaves no room for the broker's store. If the store has no file system of its own, it does nothing.
 func fillStore(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
 	if s.unmount == nil {
 		return func() error { return nil }, nil
@@ -40,7 +40,7 @@ func fillStore(_ context.Context, s *Stack, _ Fault, whom string) (func() error,
 	}, err
 }
 
-// damageStore kills the broker, and spoils what one of its streams or consumers needs to be taken up again.
+// damageStore kills the broker, and damages a file that it needs to recover one of its streams or consumers.
 func damageStore(_ context.Context, s *Stack, f Fault, whom string) (func() error, error) {
 	p := s.Process(whom)
 	if err := p.Kill(); err != nil {
@@ -48,7 +48,7 @@ func damageStore(_ context.Context, s *Stack, f Fault, whom string) (func() erro
 	}
 
 	s.mu.Lock()
-	s.storeLost = append(s.storeLost, time.Now()) // it may have been the bucket of the state
+	s.storeLost = append(s.storeLost, time.Now()) // the damaged stream may be the bucket of the shared state
 	s.mu.Unlock()
 
 	var all []string
@@ -58,7 +58,7 @@ func damageStore(_ context.Context, s *Stack, f Fault, whom string) (func() erro
 		}
 
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // the broker was killed before it had recreated its store
+			return nil // the broker had been killed before it had recreated its store
 		}
 
 		return err

@@ -2,7 +2,7 @@
 
 package harness
 
-// What the auditor is given.
+// The evidence for the auditor.
 
 import (
 	"errors"
@@ -58,7 +58,7 @@ func (s *Stack) Messages() ([]byte, error) {
 	return all, names.Err()
 }
 
-// users are AtHoc's at the start, as the auditor is told them.
+// users returns AtHoc's users at the start, for the auditor.
 func (s *Stack) users() []audit.User {
 	if s.cfg.Past != nil {
 		return s.cfg.Past.Users

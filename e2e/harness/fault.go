@@ -18,9 +18,10 @@ import (
 
 // Fault is something that goes wrong during a run, and is over when it has ended.
 type Fault struct {
-	// At is when it begins, since the start; For is how long it lasts.
+	// At is when it begins, counted from the start; For is how long it lasts.
 	At, For time.Duration
-	// What is what goes wrong, and Whom it befalls: a process, or "publisher" for one that is chosen when it begins.
+	// What is what goes wrong. Whom is the process affected, or "publisher" for a publisher that is chosen when the
+	// fault begins.
 	What, Whom string
 	// Draw chooses among the publishers.
 	Draw uint64
@@ -32,18 +33,19 @@ func (f Fault) String() string {
 }
 
 const (
-	// anyPublisher stands for a publisher that is chosen when the fault begins.
+	// anyPublisher represents a publisher that is chosen when the fault begins.
 	anyPublisher = "publisher"
-	// newPublisher stands for one that is not there yet.
+	// newPublisher represents a publisher that does not exist yet.
 	newPublisher = "new publisher"
-	// leaseLife is longer than a partition's lease: what a publisher holds that is frozen for so long is taken over.
+	// leaseLife is longer than a partition's lease: if a publisher is frozen for so long, others take over its
+	// partitions.
 	leaseLife = callTimeout + 3*time.Second + 500*time.Millisecond
 )
 
-// play is how a fault begins; what it returns ends it.
+// play begins a fault and returns the function that ends it.
 type play func(ctx context.Context, s *Stack, f Fault, whom string) (end func() error, err error)
 
-// faultKind is a kind of fault, how often it is drawn and how long it may last.
+// faultKind is a kind of fault: how often it is drawn, how long it may last, and how it is played.
 type faultKind struct {
 	what   string
 	weight int
@@ -85,11 +87,11 @@ var faultKinds = append([]faultKind{
 	{"pause by", 2, []string{Operator}, stillSent + time.Second, stillSent + 4*time.Second, pauseAtHoc},
 }, slices.Concat(diskFaults, bringerFaults, simulatorFaults())...)
 
-// lostStateStore is the loss of the resolver's state store. With the broker's store lost as well all that is held would be forgotten, as
-// documented; so where something is held only one of the two can be lost.
+// lostStateStore is the loss of the resolver's state store. If the broker's store is lost as well, all that is held
+// is forgotten, as documented; so in a run in which something is held, only one of the two may be lost.
 const lostStateStore, lostStore = "lost memory of", "lost store of"
 
-// Mistakes draws n mass mistakes in place of faults with which a hold would rightly be forgotten.
+// Mistakes adds n mass mistakes, and removes the faults with which a hold would rightly be forgotten.
 func Mistakes(rng *rand.Rand, faults []Fault, n int, span time.Duration) []Fault {
 	spared := []string{lostStateStore, lostStore}[rng.IntN(2)]
 	faults = slices.DeleteFunc(faults, func(f Fault) bool { return f.What == spared })
@@ -105,10 +107,10 @@ func Mistakes(rng *rand.Rand, faults []Fault, n int, span time.Duration) []Fault
 	return faults
 }
 
-// mistake is not drawn like the others, since it needs a guard that holds.
+// mistake is not drawn like the other faults, because it needs a guard that holds mass changes.
 var mistake = faultKind{what: "mass mistake of", whom: []string{Bobo}, play: massMistake}
 
-// simulatorFaults are those that the simulator plays by itself.
+// simulatorFaults are the faults that the simulator plays on its own.
 func simulatorFaults() []faultKind {
 	faults := map[string]sim.Fault{
 		"429":                    {Kind: sim.FaultStatus, Status: 429, RetryAfter: "1"},
@@ -147,7 +149,7 @@ func simulatorFaults() []faultKind {
 		kinds = append(kinds, faultKind{what + " from", 2, []string{AtHoc}, 200 * time.Millisecond, 1500 * time.Millisecond, simulated(f)})
 	}
 
-	slices.SortFunc(kinds, func(a, b faultKind) int { // maps have no order, and a seed must
+	slices.SortFunc(kinds, func(a, b faultKind) int { // maps have no order, but a seed must give one
 		if a.what < b.what {
 			return -1
 		}
@@ -157,12 +159,12 @@ func simulatorFaults() []faultKind {
 	return kinds
 }
 
-// Schedule draws n faults that begin within a span.
+// Schedule draws n faults that begin within span.
 func Schedule(rng *rand.Rand, n int, span time.Duration) []Fault {
 	return drawn(rng, faultKinds, n, span)
 }
 
-// Tricks draws n of those that only a hostile bringer plays.
+// Tricks draws n of the faults that only a hostile bringer plays.
 func Tricks(rng *rand.Rand, n int, span time.Duration) []Fault {
 	return drawn(rng, bringerFaults, n, span)
 }
@@ -189,7 +191,7 @@ func drawn(rng *rand.Rand, kinds []faultKind, n int, span time.Duration) []Fault
 	return faults
 }
 
-// victims keeps faults from befalling one process at the same time. The zero value is ready.
+// victims prevents two faults from affecting the same process at the same time. The zero value is ready to use.
 type victims struct {
 	mu    sync.Mutex
 	taken map[string]bool
@@ -219,8 +221,9 @@ func (v *victims) free(name string) {
 	delete(v.taken, name)
 }
 
-// Play lets the faults happen, and returns when all of them are over. What could not be played, or not be ended, is an
-// error. It returns how many were played: one that finds its victim in another fault's hands waits a while, and is then left out.
+// Play plays the faults, and returns when all of them are over. It returns how many were played: if another fault
+// occupies the process that a fault is meant for, the fault waits a while and is then left out. A fault that could
+// not be played, or not be ended, is an error.
 func (s *Stack) Play(ctx context.Context, faults []Fault) (int, error) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -284,7 +287,8 @@ func (s *Stack) playOne(ctx context.Context, f Fault) (bool, error) {
 	return true, err
 }
 
-// victim waits until a process that the fault is meant for is free, and takes it.
+// victim waits until a process that the fault is meant for is free, takes it and returns its name. It returns "" if
+// none became free in time.
 func (s *Stack) victim(ctx context.Context, f Fault) string {
 	const most = 3 * time.Second
 	for since := time.Now(); time.Since(since) < most && ctx.Err() == nil; _ = pause.For(ctx, 50*time.Millisecond) {
@@ -316,7 +320,7 @@ func killProcess(_ context.Context, s *Stack, _ Fault, whom string) (func() erro
 	return p.Start, p.Kill()
 }
 
-// lose kills a process and deletes what it keeps.
+// lose kills a process and deletes the data that it keeps.
 func lose(what string) play {
 	return func(_ context.Context, s *Stack, f Fault, whom string) (func() error, error) {
 		p, began := s.Process(whom), time.Now()
@@ -357,7 +361,7 @@ func onePublisherMore(ctx context.Context, s *Stack, f Fault, _ string) (func() 
 	name, err := s.AddPublisher()
 
 	return func() error {
-		for !s.victims.take(name) { // another fault has got hold of it meanwhile
+		for !s.victims.take(name) { // another fault has taken it meanwhile
 			_ = pause.For(ctx, 20*time.Millisecond)
 		}
 		defer s.victims.free(name)
@@ -373,7 +377,8 @@ func onePublisherLess(_ context.Context, s *Stack, f Fault, whom string) (func()
 	}, s.RemovePublisher(whom, f.Draw%3 == 0)
 }
 
-// killSimulator has its pause in itself: the simulator must be told whom to refuse before anybody reaches it.
+// killSimulator waits out the fault's duration itself: the simulator must know whom to refuse before anybody reaches
+// it.
 func killSimulator(ctx context.Context, s *Stack, f Fault, _ string) (func() error, error) {
 	return func() error { return nil }, s.RestartSimulator(ctx, f.For)
 }
@@ -395,7 +400,7 @@ func silence(p *Proxy) func() error {
 	return func() error { p.Silence(false); return nil }
 }
 
-// cutNetwork and silentNetwork may lose an answer that AtHoc has given, and that is on its way then.
+// cutNetwork and silentNetwork may lose an answer of AtHoc's that is under way.
 func cutNetwork(_ context.Context, s *Stack, _ Fault, whom string) (func() error, error) {
 	p, _ := s.network(whom)
 	s.halt()
@@ -413,7 +418,7 @@ func cutBroker(_ context.Context, s *Stack, _ Fault, whom string) (func() error,
 	return s.halts(cut(p)), nil
 }
 
-// halts is a way to end a fault during which a publisher could not store AtHoc's answers.
+// halts returns an end for a fault during which a publisher could not store AtHoc's answers.
 func (s *Stack) halts(end func() error) func() error {
 	return func() error {
 		s.halt()
@@ -442,7 +447,7 @@ func throttle(ctx context.Context, s *Stack, _ Fault, _ string) (func() error, e
 	return func() error { return limit(0) }, limit(3)
 }
 
-// slowUsers makes a full call last longer than ATHOC_TIMEOUT, and one of half the users not.
+// slowUsers makes a full call take longer than ATHOC_TIMEOUT, and a call with half the users shorter.
 func slowUsers(ctx context.Context, s *Stack, _ Fault, _ string) (func() error, error) {
 	perUser := func(d time.Duration) error {
 		return s.Sim.Set(ctx, map[string]any{"latency": map[string]any{"per_user": d.String()}})
@@ -450,7 +455,7 @@ func slowUsers(ctx context.Context, s *Stack, _ Fault, _ string) (func() error, 
 	return func() error { return perUser(0) }, perUser(callTimeout * 4 / 3 / batchSize)
 }
 
-// culprit has AtHoc fail at each update that carries one user.
+// culprit makes AtHoc fail every update that carries one certain user.
 func culprit(ctx context.Context, s *Stack, f Fault, _ string) (func() error, error) {
 	users := s.users()
 	fault := sim.Fault{

@@ -20,13 +20,13 @@ import (
 )
 
 const (
-	// pollInterval is how often the input directory is listed to see what has gone.
+	// pollInterval is how often the input directory is checked for files that have gone.
 	pollInterval = 10 * time.Millisecond
-	// pieceEvery is the time between the pieces of a file that is written slowly.
+	// pieceEvery is the time between two pieces of a file that is written slowly.
 	pieceEvery = 20 * time.Millisecond
 )
 
-// ErrSlow means that the harness itself was too slow for its run to prove anything.
+// ErrSlow means that the harness itself was too slow for the run to prove anything.
 var ErrSlow = errors.New("the machine is too slow: a file that was being written stood still for as long as a finished one")
 
 // Folder is the input directory, with a record of what was dropped into it and when it was gone.
@@ -41,17 +41,17 @@ type Folder struct {
 	last       time.Time      // the last modification time given
 	slow       error
 	writers    sync.WaitGroup
-	named      func() string   // if set, the names that files get in place of their own
-	loose      map[string]bool // ids of what may be kept any number of times
-	swept      []string        // prefixes of names of a hostile bringer who has gone
+	named      func() string   // if set, returns the names that files get instead of their own
+	loose      map[string]bool // ids of contents that may be kept any number of times
+	swept      []string        // name prefixes of what a hostile bringer, now gone, has left
 }
 
-// newFolder drops into dir; outside is a directory on the same file system.
+// newFolder returns a Folder for dir; outside is a directory on the same file system.
 func newFolder(dir, outside string, settle time.Duration) *Folder {
 	return &Folder{dir: dir, outside: outside, settle: settle, present: map[string]int{}, loose: map[string]bool{}}
 }
 
-// mayKeep notes the id of a content that somebody brings and takes away again.
+// mayKeep records the id of a content that somebody brings and takes away again.
 func (f *Folder) mayKeep(id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -65,7 +65,7 @@ func (f *Folder) looseIDs() map[string]bool {
 	return maps.Clone(f.loose)
 }
 
-// rename gives other names to what is dropped from now on; nil ends it.
+// rename makes files that are dropped from now on get the names that named returns; nil ends that.
 func (f *Folder) rename(named func() string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -73,7 +73,8 @@ func (f *Folder) rename(named func() string) {
 	f.named = named
 }
 
-// sweep has whatever is no file, or is too large, taken away that has such a name. A file is left, and has to go by itself.
+// sweep lets the folder remove what has a name with this prefix, if it is not a regular file or is too large for the
+// pipeline. Any other file is left, and has to go by itself.
 func (f *Folder) sweep(prefix string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -81,7 +82,7 @@ func (f *Folder) sweep(prefix string) {
 	f.swept = append(f.swept, prefix)
 }
 
-// watch records what goes, until ctx ends.
+// watch records which files go, until ctx ends.
 func (f *Folder) watch(ctx context.Context) {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -98,7 +99,7 @@ func (f *Folder) watch(ctx context.Context) {
 	}
 }
 
-// look notes what has gone. The caller holds the lock.
+// look records which files have gone. The caller holds the lock.
 func (f *Folder) look() {
 	for name, i := range f.present {
 		if _, err := os.Lstat(filepath.Join(f.dir, name)); errors.Is(err, fs.ErrNotExist) {
@@ -108,8 +109,8 @@ func (f *Folder) look() {
 	}
 }
 
-// Drop puts a file into the directory. A name that is taken at the moment is changed, since a file that was overwritten
-// would be lost by the fault of whoever did it. A slow file is written on after Drop has returned.
+// Drop puts a file into the directory. It changes a name that is taken at the moment: a file that is overwritten is
+// lost by the fault of whoever overwrites it. A slow file is still being written when Drop returns.
 func (f *Folder) Drop(file workload.File) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -143,13 +144,13 @@ func (f *Folder) Drop(file workload.File) error {
 	}
 
 	f.present[file.Name] = len(f.files)
-	f.files = append(f.files, audit.File{Name: file.Name, Content: file.Content, Appeared: appeared}) // a writer may cut it short
+	f.files = append(f.files, audit.File{Name: file.Name, Content: file.Content, Appeared: appeared}) // the writer may cut it short later
 
 	return nil
 }
 
-// moveIn writes the file elsewhere and moves it in whole. Modification times are given, since a file system's own are too
-// coarse to tell two files apart.
+// moveIn writes the file elsewhere and moves it in as a whole. It sets the modification time, because a file system's
+// own times are too coarse to order two files.
 func (f *Folder) moveIn(path string, content []byte) error {
 	tmp := filepath.Join(f.outside, "writing")
 	if err := os.WriteFile(tmp, content, 0o644); err != nil {
@@ -169,7 +170,7 @@ func (f *Folder) moveIn(path string, content []byte) error {
 	return os.Rename(tmp, path)
 }
 
-// write writes the first piece, and the others bit by bit.
+// write writes the first piece at once, and the others bit by bit.
 func (f *Folder) write(path string, file workload.File) error {
 	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -180,7 +181,7 @@ func (f *Folder) write(path string, file workload.File) error {
 		return errors.Join(err, out.Close())
 	}
 
-	i := len(f.files) // what it is about to become
+	i := len(f.files) // the index that the file will get
 	f.writers.Go(func() {
 		defer out.Close()
 
@@ -195,8 +196,8 @@ func (f *Folder) write(path string, file workload.File) error {
 	return nil
 }
 
-// writeOn writes the pieces after the first, and returns how much was written of the file. On a machine that is so busy that what is
-// there may have been taken for finished, the file ends there.
+// writeOn writes the pieces after the first, and returns how many bytes of the file have been written. If the machine
+// is so busy that what is there may have been taken for a finished file, the file ends there.
 func (f *Folder) writeOn(out *os.File, file workload.File) (written int, err error) {
 	tick := time.NewTicker(pieceEvery)
 	defer tick.Stop()
@@ -239,7 +240,8 @@ func (f *Folder) Names() ([]string, error) {
 	return names, err
 }
 
-// takenAway removes what a hostile bringer has left that no pipeline can take.
+// takenAway removes an entry that a hostile bringer has left and that no pipeline can take. It reports whether it
+// did.
 func (f *Folder) takenAway(e fs.DirEntry) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -253,8 +255,8 @@ func (f *Folder) takenAway(e fs.DirEntry) bool {
 	return err == nil && (!info.Mode().IsRegular() || info.Size() >= largeHole) && os.RemoveAll(filepath.Join(f.dir, e.Name())) == nil
 }
 
-// Record returns what was dropped and what has gone, and ErrSlow if that proves nothing. It waits for files that are
-// being written.
+// Record returns what was dropped and what has gone, and ErrSlow if the record proves nothing. It waits for files
+// that are still being written.
 func (f *Folder) Record() ([]audit.File, []audit.Departure, error) {
 	f.writers.Wait()
 	f.mu.Lock()
@@ -281,7 +283,7 @@ func kept(dir string, failed bool) ([]audit.Kept, error) {
 		return err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // the pipeline makes it when it needs it
+		return nil, nil // the pipeline creates it when it needs it
 	}
 
 	return files, err

@@ -113,7 +113,7 @@ func TestProxyCuts(t *testing.T) {
 	require.Error(t, err)
 
 	refused, err := net.Dial("tcp", p.Addr())
-	if err == nil { // the reset can come as early as that
+	if err == nil { // the reset can arrive as early as this
 		defer refused.Close()
 
 		require.NoError(t, refused.SetDeadline(time.Now().Add(10*time.Second)))
@@ -144,7 +144,8 @@ func TestProxyIsSilent(t *testing.T) {
 	require.Equal(t, "hello\n", got)
 }
 
-// TestProxyDropsWhatTheClientGaveUp: what a client sent into a silent network does not arrive once it has gone.
+// TestProxyDropsWhatTheClientGaveUp checks that what a client sent into a silent network does not arrive once the
+// client has gone.
 func TestProxyDropsWhatTheClientGaveUp(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 
@@ -197,7 +198,7 @@ func TestProcessIsKilledAndStarted(t *testing.T) {
 	begun(t, p, 2)
 }
 
-// begun waits until the process has said so often that it has begun.
+// begun waits until the process has printed that many times that it has begun.
 func begun(t *testing.T, p *Process, times int) {
 	t.Helper()
 	patient(t, "it begins", func() bool {
@@ -293,7 +294,7 @@ func TestSchedule(t *testing.T) {
 
 	require.Equal(t, all, seen, "every kind comes")
 
-	// Where something is held, one of the stores that know of it stays.
+	// If something is held, one of the two stores that know of it stays.
 	for seed := range uint64(100) {
 		mistakes, lost := 0, map[string]bool{}
 		for _, f := range Mistakes(rand.New(rand.NewPCG(seed, 2)), draw(seed), 3, 8*time.Second) {

@@ -2,9 +2,9 @@
 
 package harness
 
-// A hostile bringer: somebody who may write into the input directory, and puts there what is no file, what nobody may open, what has no
-// end, and what is another thing a moment later. What he brings is about strangers whom AtHoc does not know, and he takes it away again;
-// nobody else's files may be later for it.
+// A hostile bringer: somebody who may write into the input directory, and who puts there what is not a file, what
+// nobody may open, what has no end, and what is something else a moment later. What the bringer brings is about
+// strangers whom AtHoc does not know, and the bringer takes it away again. Nobody else's files may be delayed by it.
 
 import (
 	"context"
@@ -23,16 +23,16 @@ import (
 	"bobosync/shared/pause"
 )
 
-// Bringer is whom faults come from that somebody makes who may write into the input directory.
+// Bringer is the source of faults that somebody causes who may write into the input directory.
 const Bringer = "bringer"
 
-// bringers is how many of his tricks he plays at once.
+// bringers is how many tricks the bringer plays at once.
 const bringers = 3
 
-// hostilePrefix begins the names of what he brings, but for those that are odd.
+// hostilePrefix begins the names of what the bringer brings, except for the odd names.
 const hostilePrefix = "hostile-"
 
-// bringerFaults are his.
+// bringerFaults are the bringer's faults.
 var bringerFaults = []faultKind{
 	{"links from", 2, []string{Bringer}, 2 * settleTime, 4 * time.Second, plantLinks},
 	{"pipes from", 2, []string{Bringer}, 2 * settleTime, 4 * time.Second, plantPipes},
@@ -42,12 +42,12 @@ var bringerFaults = []faultKind{
 	{"odd names from", 4, []string{Bringer}, time.Second, 4 * time.Second, oddNames},
 }
 
-// hostileName is a name of a fault's own.
+// hostileName returns the n-th name that belongs to this fault.
 func (f Fault) hostileName(n int) string {
 	return fmt.Sprintf("%s%016x %d.csv", hostilePrefix, f.Draw, n)
 }
 
-// plant makes things in the input directory; the end of the fault takes away what is left of them.
+// plant makes things in the input directory. The end of the fault removes what is left of them.
 func (s *Stack) plant(f Fault, makes ...func(path string) error) (func() error, error) {
 	var errs []error
 	for i, make := range makes {
@@ -64,17 +64,18 @@ func (s *Stack) plant(f Fault, makes ...func(path string) error) (func() error, 
 	}, errors.Join(errs...)
 }
 
-// remove takes something out of the input directory, whatever it is by now.
+// remove removes something from the input directory, whatever it is by now.
 func (s *Stack) remove(name string) error {
 	path := s.Path(inDir, name)
 	if info, err := os.Lstat(path); err == nil && info.IsDir() {
-		_ = os.Chmod(path, 0o700) // or removing it fails
+		_ = os.Chmod(path, 0o700) // without this, removing it fails
 	}
 
 	return os.RemoveAll(path)
 }
 
-// secretFile is what nobody may read by way of a link: if it were read, it would be kept though nobody has dropped it.
+// secretFile writes a file that nobody may read through a link: if it were read, it would be kept although nobody
+// dropped it.
 func (s *Stack) secretFile() (string, error) {
 	path := s.Path("outside", "secret.csv")
 	return path, os.WriteFile(path, []byte("BON,secret of another user\n"), 0o600)
@@ -94,7 +95,7 @@ func plantLinks(_ context.Context, s *Stack, f Fault, _ string) (func() error, e
 
 func plantPipes(_ context.Context, s *Stack, f Fault, _ string) (func() error, error) {
 	mode := uint32(0o666)
-	aside := s.Path(inDir, fmt.Sprintf(".bobosync-%016x.aside", f.Draw)) // as ingest names its own
+	aside := s.Path(inDir, fmt.Sprintf(".bobosync-%016x.aside", f.Draw)) // the form of the names that ingest uses itself
 	end, err := s.plant(f,
 		func(path string) error { return syscall.Mkfifo(path, mode) },
 		func(path string) error { return os.Mkdir(path, 0) },
@@ -136,7 +137,7 @@ func plantLeases(_ context.Context, s *Stack, f Fault, _ string) (func() error, 
 	end, err := s.plant(f, lease, lease)
 
 	return func() error {
-		err := end() // as long as the lease holds nobody has read the file
+		err := end() // while the lease holds, nobody can have read the file
 		for _, file := range held {
 			err = errors.Join(err, file.Close())
 		}
@@ -145,7 +146,8 @@ func plantLeases(_ context.Context, s *Stack, f Fault, _ string) (func() error, 
 	}, err
 }
 
-// bring writes a file outside, to be moved in, and notes that it may be kept any number of times. With a size it is made that long.
+// bring writes a file outside, to be moved in, and records that its content may be kept any number of times. A size
+// other than 0 extends the file to that many bytes.
 func (s *Stack) bring(content []byte, size int64) (path string, err error) {
 	path = s.outside()
 	if err = os.WriteFile(path, content, 0o644); err == nil && size > 0 {
@@ -158,7 +160,7 @@ func (s *Stack) bring(content []byte, size int64) (path string, err error) {
 	return path, err
 }
 
-// outside is a path for what is to be moved into the input directory.
+// outside returns a path for something that will be moved into the input directory.
 func (s *Stack) outside() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,7 +170,7 @@ func (s *Stack) outside() string {
 	return s.Path("outside", fmt.Sprintf("%s%d", hostilePrefix, s.brought))
 }
 
-// Sizes of sparse files: one that is read up to its first hole, and one that is larger than MAX_FILE_SIZE.
+// Sizes of sparse files: one of a file that is read up to its first hole, and one larger than MAX_FILE_SIZE.
 const smallHole, largeHole = 8 << 20, 1 << 40
 
 func plantSparse(_ context.Context, s *Stack, f Fault, _ string) (func() error, error) {
@@ -187,7 +189,7 @@ func plantSparse(_ context.Context, s *Stack, f Fault, _ string) (func() error, 
 
 func (f Fault) rng() *rand.Rand { return rand.New(rand.NewPCG(f.Draw, 2)) }
 
-// swapFiles puts one thing after the other under the same names, at any moment of being found, read and moved.
+// swapFiles keeps replacing what is under some names, at any moment while it is being found, read and moved.
 func swapFiles(ctx context.Context, s *Stack, f Fault, _ string) (func() error, error) {
 	secret, err := s.secretFile()
 	if err != nil {
@@ -220,7 +222,7 @@ func (s *Stack) swap(rng *rand.Rand, path, secret string) error {
 	draw := rng.IntN(9)
 	var out string
 	var err error
-	if draw < 5 { // files, of which the larger ones take a while to be read
+	if draw < 5 { // files; the larger ones take a while to be read
 		out, err = s.bring(strangers(rng, 1+rng.IntN(1<<(2+3*draw))), 0)
 	} else {
 		out = s.outside()
@@ -237,20 +239,20 @@ func (s *Stack) swap(rng *rand.Rand, path, secret string) error {
 	}
 
 	if err = os.Rename(out, path); errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrExist) {
-		err = errors.Join(os.RemoveAll(path), os.Rename(out, path)) // a directory takes no file's place
+		err = errors.Join(os.RemoveAll(path), os.Rename(out, path)) // renaming does not replace a directory with a file, or a file with a directory
 	}
 
 	return err
 }
 
-// odd are names that a program may stumble over: what they contain is put before a number.
+// odd holds name prefixes that a program may stumble over; a number is appended to each.
 var odd = []string{
 	"\x1b[2J\x1b[1;32mOK all is well\x1b[0m ", "line\nbreak\rand\ttab ", "right \u202eto\u2066 left ", "not \xff\xfe UTF-8 \x80 ", strings.Repeat("long", 55),
 	"-rf ", "$(reboot) `id` ; rm ", "..", " ", "CON", "%s%n%d ", "=cmd|' C'!A", ".hidden ", "\ufeff", `a\b`, ".bobosync-odd.part", "<img src=x onerror=alert(1)>", "'\"--",
 	"\U000e0041\u00ad\u200b", "a\u0301\u0301\u0301", "*?[a]{b}~", "\x7f\x01",
 }
 
-// oddNames gives such a name to each file that is dropped meanwhile.
+// oddNames gives such a name to every file that is dropped while the fault lasts.
 func oddNames(_ context.Context, s *Stack, f Fault, _ string) (func() error, error) {
 	rng := f.rng()
 	order := rng.Perm(len(odd))

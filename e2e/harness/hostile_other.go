@@ -4,5 +4,5 @@ package harness
 
 import "os"
 
-// takeLease has nothing to take on a system without leases.
+// takeLease does nothing: this system has no leases.
 func takeLease(*os.File) error { return nil }

@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// Mount mounts a file system of so many MiB in memory, for as long as end is not called. Only root may.
+// Mount mounts a file system in memory, of the given size in MiB, until end is called. Only root may do so.
 func Mount(dir string, mebibytes int) (end func() error, err error) {
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mebibytes)); err != nil {
 		return nil, fmt.Errorf("mount a small file system: %w", err)
@@ -14,7 +14,7 @@ func Mount(dir string, mebibytes int) (end func() error, err error) {
 	return func() error { return syscall.Unmount(dir, syscall.MNT_DETACH) }, nil
 }
 
-// Used returns how many bytes, and how many files, are in use of a file system.
+// Used returns how many bytes and how many files of a file system are in use.
 func Used(dir string) (bytes, files uint64, err error) {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(dir, &s); err != nil {
@@ -24,11 +24,11 @@ func Used(dir string) (bytes, files uint64, err error) {
 	return (s.Blocks - s.Bfree) * uint64(s.Bsize), s.Files - s.Ffree, nil
 }
 
-// leaveTries is how often Leave looks again when more was written since it looked.
+// leaveTries is how often Leave tries again if more was written after it had measured.
 const leaveTries = 1000
 
-// Leave makes a file system that Mount has mounted so small, or so large, that so many bytes can be written to it and so many files made
-// in it. Nothing is written for that, and whoever deletes something has its room.
+// Leave resizes a file system that Mount has mounted, so that the given number of bytes can be written to it and the
+// given number of files created. It writes nothing, and whatever is deleted later makes room as usual.
 func Leave(dir string, bytes, files uint64) (err error) {
 	for range leaveTries {
 		usedBytes, usedFiles, err := Used(dir)

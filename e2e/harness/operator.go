@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// Operate runs a command of bobosync as an operator does, and returns what it printed.
+// Operate runs a bobosync command as an operator does, and returns what it printed.
 func (s *Stack) Operate(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(s.cfg.Bin, "bobosync"), args...)
 	cmd.Dir = s.cfg.Dir
@@ -29,10 +29,10 @@ func (s *Stack) Operate(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// BrokerURL is the broker's address; the one inside the all-in-one program has another.
+// BrokerURL returns the broker's address. The broker inside the all-in-one program has a different one.
 func (s *Stack) BrokerURL() string { return "nats://" + address(s.ports.broker) }
 
-// PeakMemory returns the most memory that a process has had, in bytes, on systems that tell in /proc.
+// PeakMemory returns the most memory that a process has had, in bytes, on systems that report it in /proc.
 func (p *Process) PeakMemory() (int64, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

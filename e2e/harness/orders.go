@@ -2,8 +2,8 @@
 
 package harness
 
-// Mass mistakes of those who make the files, and an operator who decides about what the guard holds and pauses AtHoc, with the real
-// commands. All that the operator saw and ordered is kept for the auditor.
+// Mass mistakes by those who make the files, and an operator who uses the real commands to decide about what the
+// guard holds and to pause AtHoc. Everything that the operator saw and ordered is kept for the auditor.
 
 import (
 	"context"
@@ -23,22 +23,24 @@ import (
 )
 
 const (
-	// Operator is whom faults befall that people make at the pipeline.
+	// Operator is the victim of faults that people cause at the pipeline.
 	Operator = "operator"
-	// Bobo is whom faults befall that people make at the duty clock.
+	// Bobo is the victim of faults that people cause at the duty clock.
 	Bobo = "BOBO"
 
-	// crewSize is how many workers the mass mistakes are about: nobody else's files speak of them.
+	// crewSize is the number of workers that the mass mistakes are about; no other files mention them.
 	crewSize = 12
-	// Of the first of them a mistake books off some, which are more than the guard allows; the others come while the operator looks.
+	// A mistake books off at least minMistake of the first mistaken workers, which is more than the guard allows. The
+	// others are booked off while the operator looks.
 	mistaken, minMistake = 8, 6
-	// stillSent is how long after a pause has begun a call may come that was allowed before: for as long as a lease lasts.
+	// stillSent is how long after the beginning of a pause a call may still arrive that was allowed before: as long
+	// as a lease lasts.
 	stillSent = callTimeout + 3*time.Second
 	// copyWithin is how long it may take until the broker has a copy of what is held.
 	copyWithin = 6 * time.Second
 )
 
-// guardSettings make the guard hold what is more than a few of so few workers.
+// guardSettings make the guard hold any change that affects more than a few of so few workers.
 var guardSettings = map[string]string{
 	"GUARD": "hold", "GUARD_WINDOW": guardWindow.String(), "GUARD_MIN_USERS": fmt.Sprint(guardUsers), "GUARD_OFF_PERCENT": fmt.Sprint(guardPercent),
 }
@@ -54,8 +56,8 @@ type orders struct {
 	looks     []audit.Look
 	decisions []order
 	pauses    []audit.Pause
-	mistakes  int  // so far
-	ending    bool // nothing new goes wrong: all that waits is to be decided
+	mistakes  int  // number of mistakes so far
+	ending    bool // nothing new goes wrong, and the operator decides about everything that waits
 }
 
 func (o *orders) end() {
@@ -77,7 +79,7 @@ type order struct {
 	hold, reason string
 }
 
-// crew are the workers of the mass mistakes.
+// crew returns the first n workers of the mass mistakes.
 func crew(n int) (all []workload.Worker) {
 	for i := range n {
 		all = append(all, workload.Worker{Employee: fmt.Sprint(80001 + i), Login: fmt.Sprintf("crew%d@example.org", i)})
@@ -85,7 +87,8 @@ func crew(n int) (all []workload.Worker) {
 	return all
 }
 
-// bookCrew drops a file that books these of the crew on or off, at a moment after all that the crew's files have said so far.
+// bookCrew drops a file that books these members of the crew on or off, at a moment later than everything that the
+// crew's files have said so far.
 func (s *Stack) bookCrew(members []int, on bool) error {
 	s.orders.mu.Lock()
 	s.orders.mistakes++
@@ -103,7 +106,7 @@ func (s *Stack) bookCrew(members []int, on bool) error {
 	return s.In.Drop(workload.File{Name: name, Content: []byte(strings.Join(rows, "\n") + "\n")})
 }
 
-// bookCrewOn has the whole crew on duty, and waits until AtHoc shows it.
+// bookCrewOn books the whole crew on, and waits until AtHoc shows it.
 func (s *Stack) bookCrewOn() error {
 	if err := s.bookCrew(rand.Perm(crewSize), true); err != nil {
 		return err
@@ -121,14 +124,14 @@ func (s *Stack) bookCrewOn() error {
 	})
 }
 
-// massMistake books the crew on, so that AtHoc is told, and then most of it off.
+// massMistake books the crew on, so that AtHoc learns of it, and then books most of it off.
 func massMistake(_ context.Context, s *Stack, f Fault, _ string) (func() error, error) {
 	rng := rand.New(rand.NewPCG(f.Draw, 1))
 	members := rng.Perm(mistaken)[:minMistake+rng.IntN(mistaken-minMistake+1)]
 	return func() error { return s.bookCrew(members, false) }, s.bookCrew(rng.Perm(crewSize), true)
 }
 
-// pauseAtHoc pauses and resumes.
+// pauseAtHoc pauses calls to AtHoc; the end of the fault resumes them.
 func pauseAtHoc(ctx context.Context, s *Stack, f Fault, _ string) (func() error, error) {
 	args := []string{"pause", "--for", "10m", "--reason", "soak"}
 	all := f.Draw%2 == 0
@@ -144,7 +147,7 @@ func pauseAtHoc(ctx context.Context, s *Stack, f Fault, _ string) (func() error,
 		to := time.Now()
 		if paused && to.After(from) {
 			s.mu.Lock()
-			for _, lost := range s.storeLost { // and the pause with it
+			for _, lost := range s.storeLost { // the pause was lost with the store
 				if lost.After(began) && lost.Before(to) {
 					to = lost
 				}
@@ -159,7 +162,7 @@ func pauseAtHoc(ctx context.Context, s *Stack, f Fault, _ string) (func() error,
 	}, nil
 }
 
-// insist gives an order again and again until it is followed.
+// insist repeats an order until it is carried out or the time is up.
 func (s *Stack) insist(ctx context.Context, within time.Duration, args ...string) error {
 	deadline := time.Now().Add(within)
 	for {
@@ -174,7 +177,7 @@ func (s *Stack) insist(ctx context.Context, within time.Duration, args ...string
 	}
 }
 
-// held is what `bobosync held list --json` says of a hold.
+// held is what `bobosync held list --json` says about a hold.
 type held struct {
 	ID, Kind, Decision, Reason string
 	Users                      int
@@ -195,14 +198,14 @@ func (s *Stack) ask(ctx context.Context, answer any, args ...string) error {
 	return json.Unmarshal([]byte(out), answer)
 }
 
-// shown is who was in a hold, with the token that names just these.
+// shown is what was in a hold, with the token that identifies exactly these workers.
 type shown struct {
 	audit.Look
 	token     string
 	employees []string // by row
 }
 
-// show looks at a hold, and keeps what it saw.
+// show looks at a hold and keeps what it saw.
 func (s *Stack) show(ctx context.Context, id string) (shown, error) {
 	var set struct {
 		Token   string
@@ -223,7 +226,7 @@ func (s *Stack) show(ctx context.Context, id string) (shown, error) {
 		look.employees = append(look.employees, w.Employee)
 	}
 
-	if set.Kind == "off" { // of stale duty the row is not what is held, but that it is cleared
+	if set.Kind == "off" { // a hold on clearing stale duty does not hold the row itself
 		s.orders.mu.Lock()
 		s.orders.looks = append(s.orders.looks, look.Look)
 		s.orders.mu.Unlock()
@@ -232,7 +235,8 @@ func (s *Stack) show(ctx context.Context, id string) (shown, error) {
 	return look, nil
 }
 
-// decide gives an order about those who were shown, but for an exception, and keeps it unless it was refused.
+// decide gives an order about the rows that were shown, without one of them if except is not negative, and keeps the
+// order unless it was refused.
 func (s *Stack) decide(ctx context.Context, verb audit.Verb, hold string, look shown, except int) {
 	s.orders.mu.Lock()
 	o := order{audit.Decision{Verb: verb, Asked: time.Now(), Rows: slices.Clone(look.Rows)}, hold, fmt.Sprint("soak ", len(s.orders.decisions))}
@@ -263,10 +267,10 @@ func (s *Stack) decide(ctx context.Context, verb audit.Verb, hold string, look s
 	s.orders.mu.Unlock()
 }
 
-// refusals are what a command says when nothing was done for certain.
+// refusals are the texts by which a command says that it certainly did nothing.
 var refusals = []string{"since you looked", "are others than were shown", "there is no hold", "it was decided about"}
 
-// employ has an operator decide about what is held, until leave is called.
+// employ lets an operator decide about what is held, until leave is called.
 func (s *Stack) employ(ctx context.Context, seed uint64) (leave func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var working sync.WaitGroup
@@ -274,14 +278,14 @@ func (s *Stack) employ(ctx context.Context, seed uint64) (leave func()) {
 	return func() { cancel(); working.Wait() }
 }
 
-// operate decides about what is held until ctx ends: now and then at first, and about all of it in the end.
+// operate decides about what is held until ctx ends: now and then at first, and in the end about everything.
 func (s *Stack) operate(ctx context.Context, rng *rand.Rand) {
 	for ; ctx.Err() == nil; _ = pause.For(ctx, time.Duration(500+rng.IntN(1000))*time.Millisecond) {
 		last := s.orders.ends()
 
 		waiting, decided, err := s.holds(ctx)
 		if err != nil {
-			continue // the resolver is away
+			continue // the resolver is out of reach
 		}
 
 		for _, h := range waiting {
@@ -296,7 +300,8 @@ func (s *Stack) operate(ctx context.Context, rng *rand.Rand) {
 	}
 }
 
-// orderAbout looks at a hold, and may order something about it: at once, or about those whom it has looked at before others came.
+// orderAbout looks at a hold, and may give an order about it: either at once, or, after others have joined it, about
+// the workers that it saw before.
 func (s *Stack) orderAbout(ctx context.Context, rng *rand.Rand, h held, last bool) {
 	look, err := s.show(ctx, h.ID)
 	if err != nil || len(look.Rows) == 0 && !last && h.Kind == "off" {
@@ -313,7 +318,7 @@ func (s *Stack) orderAbout(ctx context.Context, rng *rand.Rand, h held, last boo
 		s.decide(ctx, audit.Approve, h.ID, look, -1)
 	case draw < 5 && len(look.Rows) > 1:
 		s.decide(ctx, audit.Approve, h.ID, look, rng.IntN(len(look.Rows)))
-	case draw < 8: // others come
+	case draw < 8: // others join the hold
 		others := rng.Perm(crewSize - mistaken)
 		for i := range others {
 			others[i] += mistaken
@@ -330,7 +335,7 @@ func (s *Stack) orderAbout(ctx context.Context, rng *rand.Rand, h held, last boo
 	}
 }
 
-// rejectedRows are the rows of the orders that rejected a hold.
+// rejectedRows returns the rows of the orders that rejected a hold.
 func (s *Stack) rejectedRows(hold string) (all shown) {
 	s.orders.mu.Lock()
 	defer s.orders.mu.Unlock()
@@ -344,7 +349,7 @@ func (s *Stack) rejectedRows(hold string) (all shown) {
 	return all
 }
 
-// settle has the operator decide about all that is still held, until the pipeline is idle.
+// settle waits until the pipeline is idle and, with an operator, until nothing is held.
 func (s *Stack) settle(ctx context.Context, within time.Duration, operating bool) error {
 	if !operating {
 		return s.Idle(within)
@@ -355,7 +360,7 @@ func (s *Stack) settle(ctx context.Context, within time.Duration, operating bool
 		s.orders.mu.Lock()
 		defer s.orders.mu.Unlock()
 
-		for i, o := range s.orders.decisions { // what was ordered without an answer
+		for i, o := range s.orders.decisions { // find out about the orders that got no answer
 			verb := map[string]audit.Verb{"approved": audit.Approve, "rejected": audit.Reject, "requeued": audit.Requeue}
 			if slices.ContainsFunc(decided, func(h held) bool { return h.Reason == o.reason && verb[h.Decision] == o.Verb }) {
 				s.orders.decisions[i].Followed = true

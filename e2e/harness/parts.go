@@ -11,13 +11,14 @@ import (
 	"bobosync/e2e/audit"
 )
 
-// The parts below serve those who run the programs otherwise than as processes, as in containers, and let the same auditor judge.
+// The parts below are for tests that run the programs other than as processes, for example in containers, and that
+// use the same auditor.
 
-// NewSimulator returns the way to the pages of a simulator at host:port.
+// NewSimulator returns a client of the admin pages of the simulator at host:port.
 func NewSimulator(address string) *Simulator { return newSimulator(address) }
 
-// WatchFolder returns the input directory dir, and a function that stops watching it. outside is a directory on the same file
-// system, settle is SETTLE_TIME.
+// WatchFolder returns a Folder for the input directory dir, and a function that stops watching it. outside is a
+// directory on the same file system; settle is SETTLE_TIME.
 func WatchFolder(dir, outside string, settle time.Duration) (f *Folder, stop func()) {
 	f = newFolder(dir, outside, settle)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -27,10 +28,10 @@ func WatchFolder(dir, outside string, settle time.Duration) (f *Folder, stop fun
 	return f, func() { cancel(); watching.Wait() }
 }
 
-// Kept reads all files below a directory of finished files; there is none if the directory is not there.
+// Kept reads all files below a directory of finished files. If the directory does not exist, there are none.
 func Kept(dir string, failed bool) ([]audit.Kept, error) { return kept(dir, failed) }
 
-// AddConsole starts a console with these settings, CONSOLE_ADDR among them, beside the services.
+// AddConsole starts a console with these settings, including CONSOLE_ADDR, in addition to the services.
 func (s *Stack) AddConsole(settings map[string]string) (*Process, error) {
 	env := maps.Clone(s.env)
 	env["NATS_URL"] = s.BrokerURL()
@@ -38,10 +39,10 @@ func (s *Stack) AddConsole(settings map[string]string) (*Process, error) {
 	return s.add("console", "console", env)
 }
 
-// AtHocAddress is where the simulator answers, without TLS.
+// AtHocAddress returns the address of the simulator, which answers without TLS.
 func (s *Stack) AtHocAddress() string { return s.front.Addr() }
 
-// Pid is the id of the process, which must run.
+// Pid returns the id of the process, which must be running.
 func (p *Process) Pid() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 	"bobosync/e2e/audit"
 )
 
-// Past is what happened to a stack before it was packed up: what the auditor must know to judge how it goes on.
+// Past is the history of a stack that was packed: what the auditor must know to judge how it continues.
 type Past struct {
 	Started    time.Time
 	Users      []audit.User
@@ -28,12 +28,12 @@ type Past struct {
 	Lost       []audit.Window
 }
 
-// pastFile holds the Past in an archive, packed are the directories beside it.
+// pastFile is the file in an archive that holds the Past; packed are the directories that are packed with it.
 const pastFile = "past.json"
 
 var packed = []string{inDir, doneDir, failedDir, dataDir, storeDir}
 
-// Pack writes a stack of which nothing runs but the simulator into an archive, from which Unpack and Config.Past take it up.
+// Pack writes a stack in which only the simulator runs into an archive. Unpack and Config.Past continue from there.
 func (s *Stack) Pack(archive string) (err error) {
 	in, err := s.Evidence()
 	if err != nil {
@@ -93,7 +93,7 @@ func packTree(w *tar.Writer, root, name string) error {
 
 		h.Name, _ = filepath.Rel(root, path)
 		h.Uname, h.Gname, h.Uid, h.Gid = "", "", 0, 0
-		h.Format = tar.FormatPAX // keeps the nanoseconds of modification times, which order the files
+		h.Format = tar.FormatPAX // preserves the nanoseconds of modification times, which order the files
 		if err := w.WriteHeader(h); err != nil || !info.Mode().IsRegular() {
 			return err
 		}
@@ -107,7 +107,7 @@ func packTree(w *tar.Writer, root, name string) error {
 	})
 }
 
-// Unpack lays out in dir what Pack has packed.
+// Unpack writes into dir what Pack has packed.
 func Unpack(archive, dir string) (*Past, error) {
 	in, err := os.Open(archive)
 	if err != nil {
@@ -164,17 +164,17 @@ func unpackOne(r io.Reader, h *tar.Header, dir string) error {
 	return os.Chtimes(path, h.ModTime, h.ModTime)
 }
 
-// takeUp lets the stack go on from its past.
+// takeUp makes the stack continue from its past.
 func (s *Stack) takeUp(past *Past) error {
 	s.started = past.Started
-	// Until the services work, nobody may know who is mapped to whom.
+	// Until the services work, the mapping may be unknown.
 	s.lost = append(past.Lost, audit.Window{From: past.Started, To: time.Now()})
 	s.In.takeUp(past.Files, past.Departures)
 
 	return os.WriteFile(s.Path(callLog), []byte(past.Calls), 0o600)
 }
 
-// takeUp lets the folder know of files that were dropped before, some of which have gone.
+// takeUp adds files that were dropped in the past; those in gone have left already.
 func (f *Folder) takeUp(files []audit.File, gone []audit.Departure) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

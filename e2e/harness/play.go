@@ -2,7 +2,7 @@
 
 package harness
 
-// Faults one by one, for who looks at what the whole says of each.
+// Single faults, for tests that check what the pipeline reports about each.
 
 import (
 	"cmp"
@@ -16,7 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Kinds names every fault of the soak: what goes wrong, and whom it befalls.
+// Kinds returns the names of all faults of the soak: what goes wrong, and whom it affects.
 func Kinds() []string {
 	var names []string
 	for _, k := range faultKinds {
@@ -30,8 +30,8 @@ func Kinds() []string {
 	return slices.Compact(names)
 }
 
-// Begin lets a fault of the soak, by its name of Kinds, begin. What it returns ends it; one of the simulator ends by itself after a
-// while.
+// Begin begins a fault of the soak, named as in Kinds, and returns what ends it. A fault of the simulator also ends
+// by itself when lasts has passed.
 func (s *Stack) Begin(ctx context.Context, name string, lasts time.Duration) (end func() error, err error) {
 	for _, k := range faultKinds {
 		for _, whom := range k.whom {
@@ -53,8 +53,8 @@ func (s *Stack) Begin(ctx context.Context, name string, lasts time.Duration) (en
 	return nil, fmt.Errorf("the soak has no fault %q", name)
 }
 
-// Broker returns the way to the broker's streams, for who plays its faults. The one inside the all-in-one program has an address of its
-// own each time it starts, and is closed by whoever asked.
+// Broker returns the broker's streams, for tests that play the broker's faults. Close closes the connection. The
+// broker inside the all-in-one program cannot be reached in this way.
 func (s *Stack) Broker() (jetstream.JetStream, error) {
 	conn, err := s.connection()
 	if err != nil {
@@ -64,14 +64,15 @@ func (s *Stack) Broker() (jetstream.JetStream, error) {
 	return jetstream.New(conn)
 }
 
-// AddSecond starts one more process of a service, with further settings as NAME=value.
+// AddSecond starts another process of a service, with additional settings as NAME=value.
 func (s *Stack) AddSecond(service string, settings ...string) (*Process, error) {
 	p, name := s.Process(service), service+"-2"
 	env := append(slices.Clone(p.env), settings...)
 	return s.launch(&Process{Name: name, path: p.path, dir: p.dir, env: env, log: s.Path(logDir, name+".log")})
 }
 
-// Replace has a process run another program from its next start on, or its own one (if the name is empty) with more arguments.
+// Replace makes a process run another program from its next start on, or its own program if the name is empty, with
+// additional arguments.
 func (p *Process) Replace(program string, args ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -80,7 +81,7 @@ func (p *Process) Replace(program string, args ...string) {
 	p.args = append(slices.Clone(p.args), args...)
 }
 
-// BuildVersion makes one of the programs with a version of its own.
+// BuildVersion builds one of the programs with a version of its own.
 func BuildVersion(ctx context.Context, name, target, version string) error {
 	root, err := sourceRoot()
 	if err != nil {
@@ -90,7 +91,7 @@ func BuildVersion(ctx context.Context, name, target, version string) error {
 	return build(ctx, filepath.Join(root, programs[name].module), programs[name].pkg, target, "-ldflags", "-X bobosync/shared/program.Version="+version)
 }
 
-// Fill leaves no byte free below a directory, and returns what makes room again.
+// Fill leaves no byte free below a directory, and returns a function that makes room again.
 func Fill(dir string) (free func() error, err error) {
 	path := filepath.Join(dir, "ballast")
 

@@ -16,11 +16,11 @@ import (
 // timeout is how long a process may take to end after SIGTERM.
 const timeout = 15 * time.Second
 
-// startTime is what a program may need on a busy machine until it listens to signals.
+// startTime is how long a program on a busy machine may need until it handles signals.
 const startTime = 10 * time.Second
 
-// Process is one program of the stack: it can be started again and again, with the same settings. Its output goes to a file.
-// Its methods may be called from several goroutines.
+// Process is one program of the stack. It can be started again and again, with the same settings; its output goes to
+// a file. Its methods may be called from several goroutines.
 type Process struct {
 	Name string
 
@@ -33,17 +33,17 @@ type Process struct {
 	mu      sync.Mutex
 	cmd     *exec.Cmd
 	ended   chan struct{} // closed when cmd has ended
-	err     error         // how; read after ended
+	err     error         // how it ended; read it after ended is closed
 	paused  bool
 	starts  int
 	started time.Time
 	wanted  bool // it was started, and nobody has stopped it
-	// halted, if not nil, is told when it is killed, or goes on after it was frozen.
+	// halted, if not nil, is called before the process is killed, or continues after being frozen.
 	halted func()
 }
 
-// starter is the thread that starts all processes: on Linux a child gets its death signal when the thread ends that started
-// it, and Go may end a thread any time but this one.
+// starter is the thread that starts all processes. On Linux a child gets its death signal when the thread that
+// started it ends, and Go may end any thread but this one at any time.
 var starter = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
 	go func() {
@@ -57,7 +57,7 @@ var starter = sync.OnceValue(func() chan<- func() {
 	return work
 })
 
-// Start starts the process. One that runs is left alone.
+// Start starts the process, unless it is running.
 func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -70,7 +70,7 @@ func (p *Process) Start() error {
 	if err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
-	defer out.Close() // the child has its own
+	defer out.Close() // the child has a copy of its own
 
 	p.starts++
 	fmt.Fprintf(out, "--- start %d at %s\n", p.starts, time.Now().Format("15:04:05.000"))
@@ -98,7 +98,7 @@ func (p *Process) Start() error {
 	return nil
 }
 
-// runs is Running with the lock held.
+// runs is Running for callers that hold the lock.
 func (p *Process) runs() bool {
 	if p.cmd == nil {
 		return false
@@ -112,14 +112,15 @@ func (p *Process) runs() bool {
 	}
 }
 
-// Running reports whether the process runs, be it paused.
+// Running reports whether the process is running, even if it is paused.
 func (p *Process) Running() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.runs()
 }
 
-// signal sends a signal and returns what to wait on for the end; nil if it does not run.
+// signal sends a signal. It returns a channel that is closed when the process has ended, nil if the process is not
+// running.
 func (p *Process) signal(sig syscall.Signal) (<-chan struct{}, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -165,7 +166,7 @@ func (p *Process) Kill() error {
 	return err
 }
 
-// Stop asks the process to end and waits for it. It is an error if that takes too long; then the process is killed.
+// Stop asks the process to end and waits for it. If that takes too long, the process is killed, which is an error.
 func (p *Process) Stop() error {
 	if err := p.Resume(); err != nil {
 		return err
@@ -195,8 +196,8 @@ func (p *Process) Stop() error {
 	return nil
 }
 
-// unready says that the process was ended by the signal itself, so soon after its start that it cannot have asked for the
-// signal yet. The lock is held.
+// unready reports whether SIGTERM itself ended the process so soon after its start that it cannot have handled
+// signals yet. The caller holds the lock.
 func (p *Process) unready() bool {
 	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	return ok && status.Signaled() && status.Signal() == syscall.SIGTERM && time.Since(p.started) < startTime
@@ -208,7 +209,7 @@ func (p *Process) Pause() error {
 	return err
 }
 
-// Resume lets a frozen process go on.
+// Resume lets a frozen process continue.
 func (p *Process) Resume() error {
 	p.mu.Lock()
 	paused := p.paused
@@ -227,7 +228,7 @@ func (p *Process) Resume() error {
 	return err
 }
 
-// Died returns how the process ended if it should be running: it was started and has ended by itself.
+// Died returns an error if the process was started and has ended by itself.
 func (p *Process) Died() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -7,13 +7,13 @@ import (
 	"syscall"
 )
 
-// attributes put a process into a group of its own, so that a signal for the test does not reach it by the terminal, and
-// let it end with the harness, however that ends.
+// attributes puts a process into a group of its own, so that a signal for the test does not reach it through the
+// terminal. It also makes the process end with the harness, for whatever reason that ends.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// peak returns the most memory in bytes that the process has used since its start, or 0 if it does not run.
+// peak returns the most memory, in bytes, that the process has used since its start, or 0 if it is not running.
 func (p *Process) peak() (n int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

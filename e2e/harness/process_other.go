@@ -4,8 +4,9 @@ package harness
 
 import "syscall"
 
-// attributes put a process into a group of its own, so that a signal for the test does not reach it by the terminal.
+// attributes puts a process into a group of its own, so that a signal for the test does not reach it through the
+// terminal.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// peak is not known here.
+// peak returns 0: it is unknown on this system.
 func (p *Process) peak() int64 { return 0 }

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// add makes a process of a program and starts it.
+// add creates a process of a program and starts it.
 func (s *Stack) add(name, program string, env map[string]string, args ...string) (*Process, error) {
 	p := &Process{
 		Name: name, path: filepath.Join(s.cfg.Bin, program), args: args, dir: s.cfg.Dir, log: s.Path(logDir, name+".log"),
@@ -28,7 +28,7 @@ func (s *Stack) add(name, program string, env map[string]string, args ...string)
 	return s.launch(p)
 }
 
-// halt notes a moment at which answers of AtHoc may be lost.
+// halt records a moment at which answers of AtHoc's may have been lost.
 func (s *Stack) halt() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,7 +36,7 @@ func (s *Stack) halt() {
 	s.halted = append(s.halted, time.Now())
 }
 
-// launch starts a process that was made.
+// launch starts a process and adds it to the stack.
 func (s *Stack) launch(p *Process) (*Process, error) {
 	if p.Name == AllInOne || p.Name == Broker || strings.HasPrefix(p.Name, publisherPrefix) {
 		p.halted = s.halt
@@ -49,7 +49,7 @@ func (s *Stack) launch(p *Process) (*Process, error) {
 	return p, p.Start()
 }
 
-// Process returns a process by its name, nil if there is none of that name.
+// Process returns the process of that name, nil if there is none.
 func (s *Stack) Process(name string) *Process {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -121,7 +121,7 @@ func (s *Stack) AddPublisher() (string, error) {
 	return name, err
 }
 
-// RemovePublisher ends a publisher for good, at once or gracefully.
+// RemovePublisher ends a publisher for good, by killing it or gracefully.
 func (s *Stack) RemovePublisher(name string, kill bool) error {
 	s.mu.Lock()
 	p := s.publishers[name]
@@ -158,7 +158,7 @@ func (s *Stack) Publishers() []string {
 	return names
 }
 
-// network returns a publisher's connections to AtHoc and to the broker.
+// network returns the proxies between a publisher and AtHoc, and between it and the broker.
 func (s *Stack) network(name string) (athoc, broker *Proxy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,7 +194,7 @@ func (s *Stack) Delete(names ...string) error {
 			continue
 		}
 
-		entries, err := os.ReadDir(s.Path(n)) // what is mounted there stays
+		entries, err := os.ReadDir(s.Path(n)) // the mount point itself must stay
 		errs = append(errs, err)
 		for _, e := range entries {
 			errs = append(errs, os.RemoveAll(s.Path(n, e.Name())))
@@ -204,7 +204,7 @@ func (s *Stack) Delete(names ...string) error {
 	return errors.Join(errs...)
 }
 
-// KillAll ends everything but the simulator at once.
+// KillAll kills everything except the simulator.
 func (s *Stack) KillAll() error {
 	s.Note("kill -9 of everything")
 
@@ -216,7 +216,7 @@ func (s *Stack) KillAll() error {
 	return errors.Join(errs...)
 }
 
-// StartAll starts everything again that does not run.
+// StartAll starts every process again that is not running, except the simulator.
 func (s *Stack) StartAll() error {
 	s.Note("everything is started again")
 
@@ -228,7 +228,7 @@ func (s *Stack) StartAll() error {
 	return errors.Join(errs...)
 }
 
-// Died names the processes that ended by themselves.
+// Died returns an error that names the processes that ended by themselves.
 func (s *Stack) Died() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// Proxy passes TCP connections on, and can be a bad network: slow, cut, or silent.
+// Proxy forwards TCP connections, and can act as a bad network: slow, cut, or silent.
 //
-// When a client closes its connection, what it sent and has not arrived yet is thrown away. (A real network may deliver it
-// long after: that is the case of a request which AtHoc goes on working on after its client gave up, and no client can
-// close it. The simulator's late_apply fault plays it within bounds.)
+// When a client closes its connection, the proxy discards what the client has sent and has not arrived yet. (A real
+// network may deliver it much later. That has the same effect as a request on which AtHoc goes on working after its
+// client gave up, which no client can prevent. The simulator's late_apply fault plays it within bounds.)
 type Proxy struct {
 	target   string
 	tap      func([]byte)
@@ -25,18 +25,18 @@ type Proxy struct {
 	conns   map[*pair]bool
 	latency time.Duration
 	refuse  bool
-	silent  chan struct{} // not nil: nothing passes until it is closed
+	silent  chan struct{} // if not nil, nothing passes until it is closed
 	closed  bool
 }
 
-// pair is a connection with its way on.
+// pair is a connection from a client, with the connection to the server that it is forwarded to.
 type pair struct {
 	client, server net.Conn
 	gone           chan struct{} // closed when the client has gone
 	once           sync.Once
 }
 
-// NewProxy listens on a loopback port of its own and passes everything on to target.
+// NewProxy listens on a free loopback port and forwards everything to target.
 func NewProxy(target string) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -50,7 +50,7 @@ func NewProxy(target string) (*Proxy, error) {
 	return p, nil
 }
 
-// Addr is where the proxy listens.
+// Addr returns the address on which the proxy listens.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
 // Close ends the proxy and all connections.
@@ -66,7 +66,7 @@ func (p *Proxy) Close() error {
 	return err
 }
 
-// Delay makes every piece of data, either way, arrive so much later.
+// Delay makes every piece of data, in either direction, arrive later by d.
 func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,7 +96,7 @@ func (p *Proxy) Silence(on bool) {
 	}
 }
 
-// Cut resets all connections that there are.
+// Cut resets all current connections.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -179,7 +179,7 @@ type piece struct {
 	due  time.Time
 }
 
-// pass carries data one way until that way ends, and then ends the other.
+// pass forwards data in one direction until that ends, and then ends the other direction.
 func (p *Proxy) pass(c *pair, from, to net.Conn) {
 	pieces := make(chan piece, 1024)
 	var reader sync.WaitGroup
@@ -224,19 +224,19 @@ func (p *Proxy) pass(c *pair, from, to net.Conn) {
 		}
 	}
 
-	// The other way may still be waiting for an answer; with this one closed there is nobody to read it.
+	// The other direction may still be waiting for an answer; with this one closed there is nobody to read it.
 	_ = to.Close()
 	_ = from.Close()
 
 	c.once.Do(func() { close(c.gone) })
 
-	for range pieces { // lets the reader go
+	for range pieces { // so that the reader can finish
 	}
 
 	reader.Wait()
 }
 
-// hold waits until a piece may arrive. It returns false if the client goes meanwhile.
+// hold waits until a piece may arrive. It returns false if the client closes its connection meanwhile.
 func (p *Proxy) hold(c *pair, due time.Time) bool {
 	if wait := time.Until(due); wait > 0 {
 		timer := time.NewTimer(wait)

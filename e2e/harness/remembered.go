@@ -18,15 +18,16 @@ import (
 	"bobosync/shared/pause"
 )
 
-// How many moments of a run are asked about: of one worker each, and of all who were on duty.
+// How many moments of a run are asked about: for one worker each, and for everybody who was on duty.
 const (
 	askedWorkers = 100
 	askedDuty    = 5
-	// askedListed is how many of those on duty are asked about one by one as well: the list has no calls.
+	// askedListed is how many of those on duty are asked about one by one as well, because the list contains no
+	// calls.
 	askedListed = 40
 )
 
-// past is what the resolver answers about a worker, as far as it is judged.
+// past is the part of the resolver's answer about a worker that is judged.
 type past struct {
 	State string    `json:"state"`
 	At    time.Time `json:"at"`
@@ -44,7 +45,7 @@ type past struct {
 	CompleteFrom time.Time `json:"complete_from"`
 }
 
-// onDuty is what the resolver answers about all who were on duty.
+// onDuty is the resolver's answer about everybody who was on duty.
 type onDuty struct {
 	At      time.Time `json:"at"`
 	Workers []struct {
@@ -58,7 +59,7 @@ type onDuty struct {
 	CompleteFrom time.Time `json:"complete_from"`
 }
 
-// remembered asks what AtHoc held of random workers at random moments of the run.
+// remembered asks what AtHoc held for random workers at random moments of the run.
 func (s *Stack) remembered(in audit.Input) ([]audit.Past, error) {
 	conn, err := s.connection()
 	if err != nil {
@@ -95,7 +96,7 @@ func (s *Stack) remembered(in audit.Input) ([]audit.Past, error) {
 		}
 
 		listed := map[string]bool{}
-		for i, w := range d.Workers { // of a user whose stale duty was cleared while nobody knew whose it was, there is no employee id
+		for i, w := range d.Workers { // no employee id is given for a user whose stale duty was cleared while the user's worker was unknown
 			d.Workers[i].Employee = cmp.Or(w.Employee, known[strings.ToLower(w.User)])
 			listed[d.Workers[i].Employee] = true
 		}
@@ -103,7 +104,7 @@ func (s *Stack) remembered(in audit.Input) ([]audit.Past, error) {
 		for _, i := range rng.Perm(len(d.Workers))[:min(askedListed, len(d.Workers))] {
 			w := d.Workers[i]
 			if w.Employee == "" {
-				continue // the auditor knows of no such worker
+				continue // the auditor knows no such worker
 			}
 
 			said, err := s.askWorker(conn, w.Employee, d.At)
@@ -125,7 +126,7 @@ func (s *Stack) remembered(in audit.Input) ([]audit.Past, error) {
 	return all, nil
 }
 
-// askDuty asks who was on duty, page by page.
+// askDuty asks who was on duty, and collects all pages.
 func (s *Stack) askDuty(conn *nats.Conn, at time.Time) (whole onDuty, err error) {
 	after := ""
 	for {
@@ -144,7 +145,7 @@ func (s *Stack) askDuty(conn *nats.Conn, at time.Time) (whole onDuty, err error)
 	}
 }
 
-// askWorker asks what AtHoc held of one worker.
+// askWorker asks what AtHoc held for one worker.
 func (s *Stack) askWorker(conn *nats.Conn, worker string, at time.Time) (audit.Past, error) {
 	p, err := askPast[past](s.ctx, conn, "worker-past", map[string]any{"text": worker, "at": at, "by": "the auditor"})
 	said := audit.Past{Worker: worker, At: p.At, State: p.State, Lost: len(p.Gaps) > 0, CompleteFrom: p.CompleteFrom}
@@ -163,7 +164,7 @@ func (s *Stack) askWorker(conn *nats.Conn, worker string, at time.Time) (audit.P
 	return said, err
 }
 
-// askPast asks the resolver, which may just have been started.
+// askPast asks the resolver, and waits for it if it has only just been started.
 func askPast[T any](ctx context.Context, conn *nats.Conn, endpoint string, req any) (answer T, err error) {
 	data, err := json.Marshal(req)
 	if err != nil {

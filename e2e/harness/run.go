@@ -18,26 +18,27 @@ import (
 	"bobosync/shared/pause"
 )
 
-// Run is one seeded run: a workload, faults, and the auditor's judgement.
+// Run is a seeded run: a workload, faults, and the auditor's judgement.
 type Run struct {
 	Seed uint64
-	// Dir is an empty directory, Bin has the programs.
+	// Dir is an empty directory; Bin is the directory of the programs.
 	Dir, Bin string
-	// Publishers (3), Faults (14), Files (50), Workers (30) are counts; 0 takes the default, a negative number of faults none.
+	// Publishers (3), Faults (14), Files (50) and Workers (30) are counts. 0 means the default; a negative number of
+	// faults means none.
 	Publishers, Faults, Files, Workers int
 	// Span is the time over which files are dropped and faults begin (8s).
 	Span time.Duration
-	// Guard has mass changes held, makes mass mistakes, and has an operator decide about them.
+	// Guard holds mass changes, makes mass mistakes, and lets an operator decide about them.
 	Guard bool
-	// Hostile has only a hostile bringer for a fault: then nobody's status may be late.
+	// Hostile plays only the faults of a hostile bringer: then nobody's status may be late.
 	Hostile bool
-	// AllInOne runs `bobosync run`; of the faults there are then only those of the simulator.
+	// AllInOne runs `bobosync run`; no faults are played then.
 	AllInOne bool
-	// Asked is of how many random workers and moments the auditor asks what AtHoc held (100).
+	// Asked is for how many random workers and moments the pipeline is asked what AtHoc held (100).
 	Asked int
 }
 
-// Result is what a run came to.
+// Result is the result of a run.
 type Result struct {
 	audit.Report
 	Files, Faults int
@@ -50,13 +51,14 @@ func (r Result) String() string {
 		len(r.Findings), r.Files, r.Rows, r.Rejected, r.Faults, r.Updates, r.Sent, r.Took.Round(100*time.Millisecond))
 }
 
-// Times that a run may take for parts of it.
+// How long parts of a run may take.
 const (
 	readyWithin = 40 * time.Second
 	idleWithin  = 60 * time.Second
 )
 
-// Do makes the run. The error says that it could not be made or judged; what the pipeline did wrong is in the findings.
+// Do makes the run. An error says that the run could not be made or judged; what the pipeline did wrong is in the
+// findings.
 func (r Run) Do(ctx context.Context) (result Result, err error) {
 	r.Publishers, r.Faults = cmp.Or(r.Publishers, 3), cmp.Or(r.Faults, 14)
 	r.Asked, r.Span = cmp.Or(r.Asked, askedWorkers), cmp.Or(r.Span, 8*time.Second)
@@ -120,7 +122,7 @@ func (r Run) Do(ctx context.Context) (result Result, err error) {
 	return result, err
 }
 
-// mistakes is how many mass mistakes there are in a run with the guard.
+// mistakes is the number of mass mistakes in a run with the guard.
 const mistakes = 3
 
 // faults draws what goes wrong.
@@ -142,12 +144,13 @@ func (r Run) faults() []Fault {
 	return faults
 }
 
-// repeatsWithin is when the pipeline has sent the users of a call once more that was given up without an answer, since AtHoc may
-// work on it later than on a newer one: after twice ATHOC_TIMEOUT, and what a frozen service and the publishing take.
+// repeatsWithin is how long it takes at most until the pipeline has sent the users of a call again that was given up
+// without an answer, because AtHoc may work on that call after a newer one: twice ATHOC_TIMEOUT, and what a frozen
+// service and the publishing take.
 const repeatsWithin = 2*callTimeout + 3*time.Second
 
-// awaitRepeats waits until no call that was given up can be followed by a repetition any more: until then the pipeline is not
-// idle, although nothing shows.
+// awaitRepeats waits until no call that was given up can be followed by a repetition any longer. Until then the
+// pipeline is not idle, although nothing shows that it is not.
 func (s *Stack) awaitRepeats(ctx context.Context) error {
 	calls, err := sim.ReadCallLog(s.Path(callLog))
 	if err != nil {
@@ -163,7 +166,7 @@ func (s *Stack) awaitRepeats(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// drive drops the files and lets the faults happen.
+// drive drops the files and plays the faults.
 func (s *Stack) drive(ctx context.Context, files []workload.File, faults []Fault) (played int, err error) {
 	dropped := make(chan error, 1)
 	go func() { dropped <- s.DropAll(ctx, files) }()
@@ -172,7 +175,7 @@ func (s *Stack) drive(ctx context.Context, files []workload.File, faults []Fault
 	played, err = s.Play(ctx, faults)
 	s.Note("all faults are over")
 
-	if !s.cfg.Hostile { // whose are never any that may make somebody's status late
+	if !s.cfg.Hostile { // a hostile bringer's faults must not make anybody's status late
 		calm = time.Now()
 	}
 
@@ -184,7 +187,7 @@ func (s *Stack) drive(ctx context.Context, files []workload.File, faults []Fault
 	return played, errors.Join(err, <-dropped)
 }
 
-// DropAll drops files at their times.
+// DropAll drops each file at its time.
 func (s *Stack) DropAll(ctx context.Context, files []workload.File) error {
 	begin := time.Now()
 	for _, f := range files {
@@ -197,10 +200,11 @@ func (s *Stack) DropAll(ctx context.Context, files []workload.File) error {
 	return ctx.Err()
 }
 
-// Judge audits what happened so far, and adds a finding for each process that ended by itself or panicked.
+// Judge audits what has happened so far, and adds a finding for each process that ended by itself and for each
+// service that used too much memory.
 func (s *Stack) Judge() (audit.Report, error) {
 	in, err := s.Evidence()
-	if err == nil && !s.cfg.AllInOne { // whose broker is its own
+	if err == nil && !s.cfg.AllInOne { // the all-in-one program has a broker of its own
 		in.Past, err = s.remembered(in)
 	}
 
@@ -216,12 +220,12 @@ func (s *Stack) Judge() (audit.Report, error) {
 	return report, err
 }
 
-// memoryLimit is that of the services in deploy/compose.yaml.
+// memoryLimit is the services' memory limit in deploy/compose.yaml.
 const memoryLimit = 128 << 20
 
-// heavy names the services that have used more memory than their containers have.
+// heavy returns a finding for each service that has used more memory than its container would have.
 func (s *Stack) heavy() (found []audit.Finding) {
-	if s.cfg.AllInOne || os.Getenv(RaceVariable) != "" { // with the race detector they need several times as much
+	if s.cfg.AllInOne || os.Getenv(RaceVariable) != "" { // the race detector needs several times as much memory
 		return nil
 	}
 

@@ -2,7 +2,7 @@
 
 package harness
 
-// Waiting: until a stack works, until something shows, until nothing is under way any more.
+// Waiting: until a stack works, until something shows, until nothing is under way any longer.
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 	"bobosync/shared/boborow"
 )
 
-// AwaitBacklog waits until updates wait for AtHoc.
+// AwaitBacklog waits until there are updates that wait for AtHoc.
 func (s *Stack) AwaitBacklog(within time.Duration) error {
 	return s.eventually(within, "updates wait for AtHoc", func() (bool, error) {
 		pending, err := s.pending()
@@ -58,8 +58,8 @@ func (s *Stack) eventually(within time.Duration, what string, holds func() (bool
 	}
 }
 
-// Ready waits until the pipeline works from end to end: until a booking that is dropped now shows in AtHoc. The time up
-// to that is one in which the mapping of workers may be unknown.
+// Ready waits until the pipeline works from end to end: until a booking that is dropped now shows in AtHoc. Until
+// then, the mapping of workers may be unknown.
 func (s *Stack) Ready(within time.Duration) error {
 	s.mu.Lock()
 	i := len(s.lost)
@@ -79,7 +79,8 @@ func (s *Stack) Ready(within time.Duration) error {
 	return err
 }
 
-// Book drops a booking of the worker by whom the harness sees that the pipeline works, and returns what reports whether AtHoc shows it.
+// Book drops a booking for the probe, the worker with whom the harness checks that the pipeline works. It returns a
+// function that reports whether AtHoc shows the booking.
 func (s *Stack) Book() (shown func() (bool, error), err error) {
 	s.mu.Lock()
 	s.probes++
@@ -100,15 +101,15 @@ func (s *Stack) Book() (shown func() (bool, error), err error) {
 
 		since, err := time.ParseInLocation(sim.DateLayout, value, s.rules().AtHocZone)
 
-		return err == nil && !since.Before(at.Truncate(time.Second)), nil // it may show a later one already
+		return err == nil && !since.Before(at.Truncate(time.Second)), nil // it may already show a later one
 	}, nil
 }
 
-// quiet is for how long nothing may happen until the pipeline counts as idle.
+// quiet is how long nothing may happen before the pipeline counts as idle.
 const quiet = time.Second
 
-// Idle waits until nothing is left to do: the input directory is empty, the broker has nothing that was not
-// acknowledged, and AtHoc was not called for a while.
+// Idle waits until nothing is left to do: the input directory is empty, the broker has no unacknowledged messages,
+// and AtHoc has not been called for a while.
 func (s *Stack) Idle(within time.Duration) error {
 	s.In.writers.Wait()
 	var since time.Time
@@ -129,7 +130,7 @@ func (s *Stack) Idle(within time.Duration) error {
 			return busy("%w", err)
 		}
 
-		// Only updates count: the janitor always looks at something.
+		// Only updates count: the janitor searches all the time.
 		updates := st.Endpoints[sim.EndpointUpdate]
 		if n := updates.Calls; n != calls || st.Run != run || updates.InFlight > 0 {
 			calls, run = n, st.Run
@@ -152,8 +153,8 @@ func (s *Stack) Idle(within time.Duration) error {
 	})
 }
 
-// stale counts the users whose duty status the janitor has still to find. One whom AtHoc refused to change keeps it: he is
-// not tried again before a day has passed.
+// stale counts the users whose stale duty status the janitor has yet to clear. A user whom AtHoc refused to change
+// does not count: the janitor does not try again within a day.
 func (s *Stack) stale() (int, error) {
 	rules := s.rules()
 	if !rules.Cleans {
@@ -189,7 +190,8 @@ func (s *Stack) stale() (int, error) {
 	return len(stale), err
 }
 
-// connection returns one connection to the broker for all who ask about it; it is recreated when the broker was away.
+// connection returns a connection to the broker that everybody shares. It connects again if the broker was out of
+// reach.
 func (s *Stack) connection() (*nats.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,8 +210,8 @@ func (s *Stack) connection() (*nats.Conn, error) {
 	return s.conn, err
 }
 
-// pending names consumers of the broker that have something left to do. The broker inside the all-in-one program cannot
-// be asked.
+// pending names the broker's consumers that have something left to do. The broker inside the all-in-one program
+// cannot be asked.
 func (s *Stack) pending() (string, error) {
 	if s.cfg.AllInOne {
 		return "", nil

@@ -16,7 +16,7 @@ import (
 	"bobosync/cmd/athocsim/sim"
 )
 
-// Simulator is the way to the simulator's own pages. It is safe for concurrent use.
+// Simulator is a client of the simulator's admin pages. It is safe for concurrent use.
 type Simulator struct {
 	base   string
 	client *http.Client
@@ -26,7 +26,7 @@ func newSimulator(address string) *Simulator {
 	return &Simulator{base: "http://" + address, client: &http.Client{Timeout: 10 * time.Second}}
 }
 
-// do sends a request with a JSON body (nil: none) and reads the JSON answer into answer (nil: not wanted).
+// do sends a request with a JSON body (nil for none) and decodes the JSON response into answer (nil to ignore it).
 func (s *Simulator) do(ctx context.Context, method, path string, body, answer any) error {
 	var in io.Reader
 	if body != nil {
@@ -65,14 +65,14 @@ func (s *Simulator) do(ctx context.Context, method, path string, body, answer an
 	return json.Unmarshal(data, answer)
 }
 
-// Fault switches a fault on and returns its number.
+// Fault switches a fault on and returns its ID.
 func (s *Simulator) Fault(ctx context.Context, f sim.Fault) (int, error) {
-	var begun sim.Fault // and not f, whose slices other stacks read that play the same fault
+	var begun sim.Fault // not f, whose slices are read by other stacks that play the same fault
 	err := s.do(ctx, http.MethodPost, "/sim/faults", f, &begun)
 	return begun.ID, err
 }
 
-// Calm switches all faults off but those numbered.
+// Calm switches off all faults except those with the given IDs.
 func (s *Simulator) Calm(ctx context.Context, but ...int) error {
 	var faults []sim.Fault
 	if err := s.do(ctx, http.MethodGet, "/sim/faults", nil, &faults); err != nil {
@@ -84,29 +84,29 @@ func (s *Simulator) Calm(ctx context.Context, but ...int) error {
 			continue
 		}
 
-		// One that has run out meanwhile is not found.
+		// A fault that has ended meanwhile is not found.
 		_ = s.do(ctx, http.MethodDelete, fmt.Sprintf("/sim/faults/%d", f.ID), nil, nil)
 	}
 
 	return nil
 }
 
-// Set changes settings, given as in the simulator's JSON.
+// Set changes settings, named as in the simulator's JSON.
 func (s *Simulator) Set(ctx context.Context, settings map[string]any) error {
 	return s.do(ctx, http.MethodPatch, "/sim/settings", settings, nil)
 }
 
-// Revoke makes all tokens worthless.
+// Revoke revokes all tokens.
 func (s *Simulator) Revoke(ctx context.Context) error {
 	return s.do(ctx, http.MethodPost, "/sim/revoke", nil, nil)
 }
 
-// Remove takes users out of AtHoc.
+// Remove removes users from AtHoc.
 func (s *Simulator) Remove(ctx context.Context, logins ...string) error {
 	return s.do(ctx, http.MethodDelete, "/sim/users", logins, nil)
 }
 
-// Edit sets an attribute of users by hand, by LOGIN_ID.
+// Edit sets an attribute of users, as somebody would by hand. Values are by LOGIN_ID.
 func (s *Simulator) Edit(ctx context.Context, attribute string, values map[string]string) error {
 	users := make([]sim.User, 0, len(values))
 	for login, value := range values {
@@ -124,14 +124,14 @@ func (s *Simulator) Forget(ctx context.Context, logins ...string) error {
 	return s.do(ctx, http.MethodDelete, "/sim/state?"+url.Values{"user": logins}.Encode(), nil, nil)
 }
 
-// Value returns a user's value of an attribute.
+// Value returns the value of a user's attribute.
 func (s *Simulator) Value(ctx context.Context, login, attribute string) (string, error) {
 	var u sim.User
 	err := s.do(ctx, http.MethodGet, "/sim/users/"+url.PathEscape(login), nil, &u)
 	return u.Attributes[attribute], err
 }
 
-// Users returns all users' attributes.
+// Users returns all users' attributes, by LOGIN_ID.
 func (s *Simulator) Users(ctx context.Context) (map[string]map[string]string, error) {
 	var answer struct{ Users []sim.User }
 	if err := s.do(ctx, http.MethodGet, "/sim/users?limit=0", nil, &answer); err != nil {

@@ -1,8 +1,8 @@
 //go:build unix
 
-// Package harness runs the real programs of BOBO Sync as processes of their own, with a broker and the AtHoc simulator
-// beside them, all on loopback ports and in one directory; drops files, makes things go wrong, and gathers what the
-// auditor needs. It starts every process itself and signals no other.
+// Package harness runs the real programs of BOBO Sync as separate processes, with a broker and the AtHoc simulator,
+// on loopback ports and in one directory. It drops files, makes things go wrong, and gathers what the auditor needs.
+// It starts every process itself, and sends signals to no others.
 package harness
 
 import (
@@ -26,9 +26,9 @@ import (
 	"bobosync/shared/bustest/freeport"
 )
 
-// What the stack is told, and the auditor with it.
+// The settings of the stack, which the auditor gets as well.
 const (
-	BoboZone  = "Asia/Kolkata" // half an hour off, and no summer time
+	BoboZone  = "Asia/Kolkata" // an offset with half an hour, and no summer time
 	AtHocZone = "America/Phoenix"
 	Lifetime  = 24 * time.Hour
 
@@ -36,13 +36,13 @@ const (
 	callTimeout = 2 * time.Second
 	rateLimit   = 8
 	batchSize   = 4
-	// serviceStart is what a service may need on a busy machine until it works.
+	// serviceStart is how long a service on a busy machine may need until it works.
 	serviceStart = 15 * time.Second
 	// jitter is what a busy machine and the proxies may add to the arrival of a call.
 	jitter = 400 * time.Millisecond
 
-	// serverURL is AtHoc's address for all services: they share a token only if they mean the same server. Each reaches it
-	// through a proxy of its own (HTTP_PROXY), which passes on to the simulator whatever it gets.
+	// serverURL is AtHoc's address for all services: they share a token only if they use the same server. Each
+	// reaches it through a proxy of its own (HTTP_PROXY), which forwards everything to the simulator.
 	serverURL = "http://athoc.e2e.test"
 
 	dutyAttribute   = sim.DefaultDutyAttribute
@@ -52,34 +52,38 @@ const (
 
 // Config says what to run.
 type Config struct {
-	// Dir is the directory for everything; it must be empty, or hold what Unpack has laid out. Bin has the programs; see Build.
+	// Dir is the directory for everything; it must be empty, or hold what Unpack has written. Bin is the directory of
+	// the programs; see Build.
 	Dir, Bin string
 	// AllInOne runs `bobosync run` instead of the services and the broker.
 	AllInOne bool
 	// Publishers is how many publishers there are at the start; at least 1.
 	Publishers int
-	// Plan gives the workers. Its files are dropped by whoever drives the stack.
+	// Plan provides the workers. Its files are dropped by whoever drives the stack.
 	Plan workload.Plan
-	// Past, if not nil, is what the stack goes on from, and its users are AtHoc's.
+	// Past, if not nil, is what the stack continues from; its users are then AtHoc's.
 	Past *Past
-	// Settings are environment variables for all services, above the harness's own.
+	// Settings are environment variables for all services; they override the harness's own.
 	Settings map[string]string
-	// Guard has mass changes held, and a crew of workers for them.
+	// Guard holds mass changes, and adds a crew of workers for them.
 	Guard bool
-	// Hostile reports that nothing is done to services and network: all that goes wrong is what a hostile bringer brings.
+	// Hostile says that nothing is done to services and network: all that goes wrong comes from a hostile bringer.
 	Hostile bool
-	// Asked is of how many random workers and moments it is asked what AtHoc held; 0 is 100, or fewer for a few workers.
+	// Asked is for how many random workers and moments the pipeline is asked what AtHoc held; 0 means 100, or fewer
+	// if there are few workers.
 	Asked int
-	// SyncLazily spares the broker the syncing of each message. What a kill leaves behind is the same; only a power cut
-	// would show the difference.
+	// SyncLazily lets the broker acknowledge messages before they are synced. A kill leaves the same data behind
+	// either way; only a power cut would show the difference.
 	SyncLazily bool
-	// SmallStore gives the broker's store a small file system of its own, where one can be mounted, so that it can be filled.
+	// SmallStore gives the broker's store a small file system of its own, if one can be mounted, so that it can be
+	// filled.
 	SmallStore bool
-	// Tap, if not nil, is shown all that passes between the services and AtHoc. It is called by several goroutines.
+	// Tap, if not nil, is called with all data that passes between the services and AtHoc. It is called from several
+	// goroutines.
 	Tap func([]byte)
 }
 
-// publisher is one replica, each with a network of its own.
+// publisher is one replica. Each has its own proxies.
 type publisher struct {
 	*Process
 	athoc, broker *Proxy
@@ -89,16 +93,16 @@ type publisher struct {
 type Stack struct {
 	Sim *Simulator
 	In  *Folder
-	// Secrets are texts that must be found nowhere: passwords and the like.
+	// Secrets are passwords and similar texts that must not be found anywhere.
 	Secrets []string
 
 	cfg     Config
-	started time.Time // when the first program of this stack was started, in its past if it has one
-	lives   time.Time // when this process took it up
+	started time.Time // when the first program of this stack was started; if the stack has a past, then in its past
+	lives   time.Time // when this process started the stack, or took it up
 	env     map[string]string
 	ports   struct{ broker, sim, admin int }
-	// front is the simulator's address for all but the publishers; it is closed to them while a simulator that was
-	// started again does not know yet whom it must refuse.
+	// front is the proxy through which everybody reaches the simulator; the publishers reach it through proxies of
+	// their own. It refuses connections while a restarted simulator does not know yet whom it must refuse.
 	front    *Proxy
 	victims  victims
 	orders   orders
@@ -106,23 +110,23 @@ type Stack struct {
 	cancel   context.CancelFunc
 	watching sync.WaitGroup
 
-	// unmount takes the small file system of the broker's store away again; nil if there is none.
+	// unmount removes the small file system of the broker's store; nil if there is none.
 	unmount func() error
 
 	mu         sync.Mutex
 	processes  map[string]*Process
 	publishers map[string]*publisher
-	made       int // publishers so far
+	made       int // number of publishers so far
 	probes     int
-	brought    int   // by a hostile bringer, so far
-	lasting    []int // faults that stay
+	brought    int   // number of things that a hostile bringer has brought so far
+	lasting    []int // IDs of the faults that stay
 	lost       []audit.Window
 	frozen     []audit.Window
-	halted     []time.Time    // when answers may have been lost: publishers or the broker were killed or went on, found each other again, or AtHoc was cut off
+	halted     []time.Time    // when answers may have been lost; see audit.Input
 	storeLost  []time.Time    // when the broker lost its store
 	forgotten  []audit.Window // when the resolver may have lost what it had just held
-	calm       time.Time      // when the last fault was over; zero if that is not known
-	conn       *nats.Conn     // to the broker, once it was asked
+	calm       time.Time      // when the last fault was over; zero if unknown
+	conn       *nats.Conn     // to the broker, once somebody has asked for it
 	log        *os.File
 }
 
@@ -148,10 +152,10 @@ const (
 	callLog   = "calls.jsonl"
 )
 
-// probe is the worker by whom the harness sees that the pipeline works from end to end.
+// probe is the worker with whose bookings the harness checks that the pipeline works from end to end.
 var probe = workload.Worker{Employee: "90909", Login: "probe@example.org"}
 
-// Start starts everything. Call Close, also after an error.
+// Start starts everything. The caller must call Close, even after an error.
 func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	now := time.Now()
 
@@ -172,7 +176,7 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	var err error
 	if cfg.SmallStore && os.Getuid() == 0 {
 		if s.unmount, err = Mount(s.Path(storeDir), storeMebibytes); err != nil {
-			s.unmount = nil // without it no disk is filled
+			s.unmount = nil // without the file system, no disk is filled
 		}
 	}
 
@@ -214,7 +218,7 @@ func (s *Stack) Note(format string, args ...any) {
 	fmt.Fprintf(s.log, "%s %s\n", time.Now().Format("15:04:05.000"), fmt.Sprintf(format, args...))
 }
 
-// secret makes up one that is found nowhere else.
+// secret makes up a secret that occurs nowhere else.
 func (s *Stack) secret() string {
 	var b [12]byte
 	_, _ = rand.Read(b[:]) // it never fails
@@ -224,7 +228,8 @@ func (s *Stack) secret() string {
 	return text
 }
 
-// environment is what all services are told. Nothing of the harness's own environment gets through but what Go needs.
+// environment sets the environment of all services. Nothing of the harness's own environment gets through except what
+// Go needs.
 func (s *Stack) environment() {
 	s.env = map[string]string{
 		"CLIENT_ID": "e2e-client", "CLIENT_SECRET": s.secret(), "APIUSER": "e2e-operator", "PASSWORD": s.secret(), "ORG_CODE": "E2E",
@@ -242,7 +247,7 @@ func (s *Stack) environment() {
 	maps.Copy(s.env, s.cfg.Settings)
 }
 
-// Close ends all processes, gracefully where they can, and returns what went wrong with that.
+// Close ends all processes, gracefully if possible, and returns what went wrong with that.
 func (s *Stack) Close() error {
 	s.cancel()
 	s.watching.Wait()

@@ -17,8 +17,9 @@ import (
 	"github.com/minio/highwayhash"
 )
 
-// MakeYoung moves the messages of a broker's store to the present, in each stream that drops messages by their age: what was
-// recorded once is to be there for ever. A store that is not there is left alone. The broker must not run.
+// MakeYoung moves the messages of a broker's store to the present, in each stream that drops messages by age: a store
+// that was recorded once must remain usable forever. If there is no store, it does nothing. The broker must not be
+// running.
 func MakeYoung(store string) error {
 	metas, err := filepath.Glob(filepath.Join(store, "jetstream", "*", "streams", "*", "meta.inf"))
 	if err != nil {
@@ -48,8 +49,8 @@ func MakeYoung(store string) error {
 	return nil
 }
 
-// moveStream makes the last message of a stream one of a given time, and keeps the times between them. The index, which the broker
-// makes again from the blocks, goes.
+// moveStream changes the times of a stream's messages, so that the last message has the given time and the intervals
+// stay the same. It removes the index, which the broker rebuilds from the blocks.
 func moveStream(dir, stream string, last time.Time) error {
 	if err := os.Remove(filepath.Join(dir, "index.db")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -78,8 +79,9 @@ func moveStream(dir, stream string, last time.Time) error {
 	return err
 }
 
-// record is a message in a block of JetStream's file store: length (4 bytes; the highest bit says that there are headers),
-// sequence (8), time (8), length of the subject (2), subject, [length of the headers (4), headers,] body, checksum (8).
+// record is a message in a block of JetStream's file store: length (4 bytes; the highest bit says that there are
+// headers), sequence (8), time (8), length of the subject (2), subject, [length of the headers (4), headers,] body,
+// checksum (8).
 type record []byte
 
 const (
@@ -90,7 +92,8 @@ const (
 
 func (r record) time() int64 { return int64(binary.LittleEndian.Uint64(r[12:])) }
 
-// move changes the time, and the checksum with it, whose key is made of the stream's name and the block's number.
+// move shifts the message's time, and updates the checksum. The checksum's key consists of the stream's name and the
+// block's number.
 func (r record) move(by int64, key string) {
 	binary.LittleEndian.PutUint64(r[12:], uint64(r.time()+by))
 
@@ -114,7 +117,7 @@ func (r record) move(by int64, key string) {
 	h.Sum(r[len(r)-checksum : len(r)-checksum])
 }
 
-// eachRecord shows a block's records to f, which may change them.
+// eachRecord calls f with each of a block's records, which f may change.
 func eachRecord(path string, f func(record)) error {
 	data, err := os.ReadFile(path)
 	if err != nil {

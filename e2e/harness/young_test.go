@@ -15,7 +15,8 @@ import (
 	"bobosync/shared/broker"
 )
 
-// TestMakeYoung: messages that were made two hours ago are still there in a stream of an hour, with all they hold.
+// TestMakeYoung checks that messages made two hours ago are still there, complete, in a stream that keeps messages
+// for an hour.
 func TestMakeYoung(t *testing.T) {
 	t.Parallel()
 
@@ -61,7 +62,7 @@ func TestMakeYoung(t *testing.T) {
 	}
 }
 
-// withBroker runs a broker with a store for as long as f takes.
+// withBroker runs a broker with a store while f runs.
 func withBroker(t *testing.T, store string, f func(jetstream.JetStream)) {
 	t.Helper()
 	server, err := broker.Start(t.Context(), broker.Options{StoreDir: store, Port: -1, Logger: slog.New(slog.DiscardHandler)})

@@ -1,5 +1,6 @@
-// Package workload makes up what a run of BOBO Sync has to cope with: workers, their bookings, and the files that these
-// come in, with everything that real directories hold. The same seed and the same clock give the same workload.
+// Package workload makes up what a run of BOBO Sync has to cope with: workers, their bookings, and the files that
+// hold the bookings, with everything that real directories contain. The same seed and the same clock give the same
+// workload.
 package workload
 
 import (
@@ -12,10 +13,10 @@ import (
 	"bobosync/shared/boborow"
 )
 
-// Options say how much of it there is. Zero values take the defaults beside them.
+// Options say how much of it to make. Zero values take the defaults given in brackets.
 type Options struct {
 	Seed uint64
-	// Now is the moment that the bookings lie before.
+	// Now is the moment before which all bookings lie.
 	Now time.Time
 	// Zone is BOBO's zone. It should have no summer time: a wall-clock time must name one moment.
 	Zone *time.Location
@@ -25,12 +26,12 @@ type Options struct {
 	Workers, Files, RowsPerFile int
 	// Span is the time over which the files are dropped (8s).
 	Span time.Duration
-	// TieGap is the least time between the drops of two files that hold bookings of one worker at the same second (1s):
-	// the order in which the files are read decides there, and must not be left to chance.
+	// TieGap is the least time between the drops of two files that hold bookings of one worker at the same second
+	// (1s). The order in which such files are read decides, and must not be left to chance.
 	TieGap time.Duration
 }
 
-// Role says how a worker stands in AtHoc.
+// Role is how a worker is represented in AtHoc.
 type Role int
 
 // The roles.
@@ -39,35 +40,35 @@ const (
 	Plain Role = iota
 	// Unmapped workers have none.
 	Unmapped
-	// Removed users are in AtHoc when the mapping is read, and are taken out before the first file.
+	// Removed users are in AtHoc when the mapping is read, and are removed before the first file is dropped.
 	Removed
 	// Forbidden users cannot be written by the account.
 	Forbidden
-	// Idle users have a worker of whom no file speaks, and a status that is to stay.
+	// Idle users have a worker whom no file mentions, and a status that should stay.
 	Idle
 )
 
-// Worker is a worker, and the user if there is one.
+// Worker is a worker, with the user if there is one.
 type Worker struct {
 	Employee string
 	Role     Role
 	// Login is the username; empty for Unmapped.
 	Login string
-	// Duty is when the user is on duty since, as the run begins; zero for off duty.
+	// Duty is the moment since which the user is on duty when the run begins; zero for off duty.
 	Duty time.Time
 }
 
-// Kind says what is special about a file.
+// Kind is what is special about a file.
 type Kind string
 
 // The kinds of files.
 const (
 	Ordinary Kind = "ordinary"
 	Empty    Kind = "empty"     // nothing, or a header alone
-	Useless  Kind = "useless"   // no good row
+	Useless  Kind = "useless"   // no valid row
 	Copy     Kind = "copy"      // the content of another file under another name
-	SameName Kind = "same_name" // the name of an earlier file with other content
-	Binary   Kind = "binary"    // no text
+	SameName Kind = "same_name" // the name of an earlier file, but other content
+	Binary   Kind = "binary"    // not text
 )
 
 // File is a file to drop.
@@ -75,22 +76,23 @@ type File struct {
 	Name    string
 	Content []byte
 	Kind    Kind
-	// At is when to drop it, since the start.
+	// At is when to drop it, counted from the start.
 	At time.Duration
-	// Pieces, if not empty, are the lengths in which the file is written slowly, in place. Else it is renamed in whole.
+	// Pieces, if not empty, are the lengths of the pieces in which the file is slowly written in place. Otherwise the
+	// whole file is renamed into the directory.
 	Pieces []int
 }
 
 // Plan is a workload.
 type Plan struct {
 	Workers []Worker
-	// Files are in the order of their drops, which is to be the order of reading.
+	// Files are in the order in which they are dropped, which should also be the order in which they are read.
 	Files []File
-	// Private are texts that stand in the files and must never leave them: payroll ids and coordinates.
+	// Private are texts that occur in the files and must never leave them: payroll ids and coordinates.
 	Private []string
 }
 
-// second is one of a worker's. No two bookings share one by chance.
+// second is a second at which a worker has a booking. No two bookings share one by chance.
 type second struct {
 	worker int
 	unix   int64
@@ -152,7 +154,7 @@ func (m *maker) workers() {
 		case 9:
 			w.Role, w.Duty = Idle, m.moment(time.Hour, 6*time.Hour)
 		default:
-			// A status from before all bookings, which the janitor may clear.
+			// A status older than all bookings, which the janitor may clear.
 			if m.rng.IntN(4) == 0 {
 				w.Duty = m.moment(m.Lifetime+20*time.Hour, m.Lifetime+40*time.Hour)
 			}
@@ -162,13 +164,13 @@ func (m *maker) workers() {
 	}
 }
 
-// moment draws one between two ages, to the second.
+// moment draws a moment between two ages, to the second.
 func (m *maker) moment(youngest, oldest time.Duration) time.Time {
 	age := youngest + time.Duration(m.rng.Int64N(int64(oldest-youngest)))
 	return m.Now.Add(-age).Truncate(time.Second)
 }
 
-// free draws a moment for a worker that no other booking of theirs has.
+// free draws a moment at which the worker has no other booking.
 func (m *maker) free(worker int, youngest, oldest time.Duration) time.Time {
 	for {
 		at := m.moment(youngest, oldest)
@@ -179,8 +181,8 @@ func (m *maker) free(worker int, youngest, oldest time.Duration) time.Time {
 	}
 }
 
-// around draws a moment for a booking of a file: later files hold later bookings as a rule, so that most of them change
-// something in AtHoc, and every third is out of order.
+// around draws a moment for a booking in a file. As a rule later files hold later bookings, so that most bookings
+// change something in AtHoc; every third is out of order.
 func (m *maker) around(worker, file int) time.Time {
 	const youngest, oldest, spread = 5 * time.Minute, 8 * time.Hour, 20 * time.Minute
 	if m.rng.IntN(3) == 0 {
@@ -192,7 +194,8 @@ func (m *maker) around(worker, file int) time.Time {
 	return m.free(worker, max(youngest, age-spread), age+spread)
 }
 
-// schedule decides when the files come. Some come together, most are spread.
+// schedule decides when the files are dropped, and of which kinds they are. Some are dropped together; most are
+// spread over the span.
 func (m *maker) schedule() {
 	at := make([]time.Duration, m.Files)
 	for i := range at {
@@ -249,7 +252,8 @@ func (m *maker) fill() {
 	m.addCorrections()
 }
 
-// anyRow is a booking as a rule; sometimes two at the same second, a row of an earlier file, or one to be rejected.
+// anyRow returns a booking as a rule; sometimes two bookings at the same second, a row of an earlier file, or a row
+// that must be rejected.
 func (m *maker) anyRow(file int) []string {
 	switch n := m.rng.IntN(100); {
 	case n < 6:
@@ -277,7 +281,7 @@ func (m *maker) anyRow(file int) []string {
 	return []string{m.row(w, m.around(w, file), m.rng.IntN(5) < 3)}
 }
 
-// speaker draws a worker of whom files may speak. A few book much more often than the others.
+// speaker draws a worker whom files may mention. A few book much more often than the others.
 func (m *maker) speaker() int {
 	for {
 		w := m.rng.IntN(m.Workers)
@@ -303,7 +307,7 @@ func (m *maker) row(worker int, at time.Time, on bool) string {
 	return m.private(r).String()
 }
 
-// private adds the columns that must stay at home, with texts that are found nowhere else.
+// private fills the columns that must not leave the files with texts that occur nowhere else.
 func (m *maker) private(r boborow.Row) boborow.Row {
 	payroll := fmt.Sprintf("PRL%09d", m.rng.Uint32N(1e9))
 	lat := fmt.Sprintf("%d.%08d", 50+m.rng.IntN(3), m.rng.Uint32N(1e8))
@@ -318,14 +322,14 @@ func (m *maker) private(r boborow.Row) boborow.Row {
 	return r
 }
 
-// badRow is a row of any kind that must be rejected.
+// badRow returns a row that must be rejected, for a random reason.
 func (m *maker) badRow() string {
 	employee := m.plan.Workers[m.speaker()].Employee
 	r := m.private(boborow.New(true, employee, m.moment(time.Minute, 5*time.Minute).In(m.Zone)))
 	return r.With(boborow.Flaw(m.rng.IntN(int(boborow.Flaws))), m.Now.Add(48*time.Hour).In(m.Zone))
 }
 
-// addCorrections puts bookings of one worker at the same second into two files: the later file wins.
+// addCorrections puts bookings of one worker at the same second into two files; the later file wins.
 func (m *maker) addCorrections() {
 	for range m.Files / 5 {
 		i, j := m.rng.IntN(m.Files), m.rng.IntN(m.Files)
@@ -337,7 +341,7 @@ func (m *maker) addCorrections() {
 			continue
 		}
 
-		// Recent, so that it often is the worker's latest.
+		// Recent, so that it is often the worker's latest booking.
 		w, on := m.speaker(), m.rng.IntN(2) == 0
 		at := m.free(w, time.Minute, 4*time.Minute)
 		m.rows[i] = append(m.rows[i], m.row(w, at, on))
@@ -346,7 +350,7 @@ func (m *maker) addCorrections() {
 	}
 }
 
-// addCopies chooses the earlier file of which another has the content or the name.
+// addCopies chooses, for each file that repeats the content or the name of an earlier one, which one that is.
 func (m *maker) addCopies() {
 	for i := range m.plan.Files {
 		f := &m.plan.Files[i]
@@ -369,7 +373,7 @@ func (m *maker) addCopies() {
 	}
 }
 
-// finish writes the rows out.
+// finish puts the rows into the files.
 func (m *maker) finish() {
 	tied := map[int]bool{}
 	for _, pair := range m.ties {
@@ -388,8 +392,8 @@ func (m *maker) finish() {
 		}
 
 		f.Content = m.text(m.rows[i])
-		// What is written in place may be read before it is whole, and so more than once: no file whose place in the order
-		// of reading matters.
+		// A file that is written in place may be read before it is complete, and so more than once. That must not
+		// happen to a file whose position in the order of reading matters.
 		if f.Kind == Ordinary && !tied[i] && len(f.Content) > 100 && m.rng.IntN(8) == 0 {
 			for rest := len(f.Content); rest > 0; {
 				n := min(rest, 1+m.rng.IntN(len(f.Content)/3))
@@ -409,7 +413,7 @@ func (m *maker) binary() []byte {
 	return b
 }
 
-// text joins rows to a file in one of the forms that are met.
+// text joins rows into a file, in one of the forms that real files have.
 func (m *maker) text(rows []string) []byte {
 	end, text := "\n", ""
 	if m.rng.IntN(3) == 0 {

@@ -23,7 +23,7 @@ func TestSameSeedSameWorkload(t *testing.T) {
 	require.NotEqual(t, workload.New(o), workload.New(other))
 }
 
-// TestEverythingComes: over some seeds there is each kind of file and worker, and each kind of trouble.
+// TestEverythingComes checks that over some seeds there is each kind of file and worker, and each kind of trouble.
 func TestEverythingComes(t *testing.T) {
 	kinds, roles, traits := map[workload.Kind]int{}, map[workload.Role]int{}, map[string]int{}
 	for seed := range uint64(20) {

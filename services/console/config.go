@@ -10,18 +10,18 @@ import (
 	"bobosync/shared/config"
 )
 
-// Config are the console's settings.
+// Config holds the console's settings.
 type Config struct {
-	// Broker has the key with which the data of pages is read: the viewer's is enough.
+	// Broker has the key for reading the data of pages: a viewer's key is enough.
 	Broker config.Broker
 	Data   config.Data
 	Log    config.Log
-	// Addr is where the console listens, such as 127.0.0.1:8470; there is no console in bobosync run if it is empty.
+	// Addr is where the console listens, such as 127.0.0.1:8470. If it is empty, bobosync run has no console.
 	Addr string `env:"CONSOLE_ADDR"`
-	// OperatorCreds is the file with the NATS credentials with which orders are given and persons looked up. Without it the broker
-	// refuses both, if it keeps its users apart.
+	// OperatorCreds is the file with the NATS credentials for giving orders and looking up persons. Without it, a
+	// broker that keeps its users apart refuses both.
 	OperatorCreds string `env:"CONSOLE_OPERATOR_CREDS"`
-	// Zone is AtHoc's, in which bin/console shows all times; with bobosync run they are in the machine's.
+	// Zone is AtHoc's time zone, in which bin/console shows all times. bobosync run shows them in the machine's zone.
 	Zone config.Zone `env:"ATHOC_TIMEZONE, default=local"`
 
 	Auth auth.Config

@@ -1,7 +1,8 @@
-// Package console is the service that shows the status in a browser. It asks the services what the commands ask, judges it in
-// the same words, and keeps nothing itself; any number of instances may run.
+// Package console is the service that shows the status in a browser. It asks the services what the commands ask, judges
+// the answers in the same words, and stores nothing itself. Any number of instances may run.
 //
-// This file holds the life of the process; internal has the rest: auth (who may see what) and web (the pages).
+// This file runs the process; internal has the rest: auth (who may see what), snapshot (the status) and web (the
+// pages).
 package console
 
 import (
@@ -25,21 +26,23 @@ import (
 )
 
 const (
-	// headerTimeout is how long the head of a request may take, readTimeout all of it, and writeTimeout the answer; a page that stays open
-	// lifts the last. idleTimeout is how long a connection may wait for the next request, and closeTimeout how long what is being answered
-	// gets at the end.
+	// headerTimeout is how long the head of a request may take, readTimeout the whole request, and writeTimeout the
+	// answer; a page that stays open lifts readTimeout, and gives each event a deadline in place of writeTimeout.
+	// idleTimeout is how long a connection may wait for the next request. closeTimeout is how long requests under way
+	// may still take when the console ends.
 	headerTimeout = 5 * time.Second
 	readTimeout   = 15 * time.Second
 	writeTimeout  = time.Minute
 	idleTimeout   = 2 * time.Minute
 	closeTimeout  = 3 * time.Second
-	// brokerTimeout is how long a broker that is away is tried before pages say that it is. It is tried again a second later.
+	// brokerTimeout is how long the console tries to reach a broker that is away before pages say so. It tries again a
+	// second later.
 	brokerTimeout = 2 * time.Second
-	// maxHeader is the most bytes of a request's head.
+	// maxHeader is the most bytes in the head of a request.
 	maxHeader = 16 << 10
 )
 
-// Run serves the console until ctx ends. It needs no connection in deps: it makes its own, and goes on without.
+// Run serves the console until ctx ends. It needs no connection in deps: it makes its own, and goes on without one.
 func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	if cfg.Addr == "" {
 		return errors.New("CONSOLE_ADDR: not set; it says where the console listens, such as 127.0.0.1:8470")
@@ -122,7 +125,7 @@ func serve(ctx context.Context, listener net.Listener, pages http.Handler, log *
 	server := &http.Server{
 		Handler: pages, ReadHeaderTimeout: headerTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what strangers send is not worth more
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug), // what strangers send deserves no higher level
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()

@@ -21,7 +21,8 @@ import (
 	"bobosync/shared/program"
 )
 
-// TestALinkOpensTheConsole: as it is served, also while there is no broker; and an end of the program is an end of what it serves.
+// TestALinkOpensTheConsole checks that a link opens the console as it is served, even while there is no broker, and
+// that the console stops serving when the program ends.
 func TestALinkOpensTheConsole(t *testing.T) {
 	t.Parallel()
 
@@ -74,7 +75,7 @@ func TestALinkOpensTheConsole(t *testing.T) {
 	require.NoError(t, <-ended)
 }
 
-// session asks how long the session lasts.
+// session asks for the session and returns the status of the answer.
 func session(t *testing.T, ctx context.Context, base string, status func(*http.Request) int) int { //nolint:revive // t comes first in tests
 	t.Helper()
 

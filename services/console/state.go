@@ -1,6 +1,6 @@
 package console
 
-// The connection by which consoles share what they have to remember.
+// The connection over which consoles share what they have to remember.
 
 import (
 	"context"
@@ -14,10 +14,11 @@ import (
 	"bobosync/shared/topology"
 )
 
-// stateTimeout is how long the broker may take to take a connection.
+// stateTimeout is how long connecting to the broker may take.
 const stateTimeout = time.Second
 
-// stateBucket opens the bucket of states, with the operator's key if there is one, and again when the broker is another one.
+// stateBucket opens the bucket of states, with the operator's key if there is one. It connects again after the
+// connection was lost.
 type stateBucket struct {
 	cfg Config
 
@@ -25,7 +26,7 @@ type stateBucket struct {
 	conn *bus.Conn
 }
 
-// mayWrite reports whether the key is one that may write there. A broker without keys lets everybody.
+// mayWrite reports whether the key may write there. A broker without keys lets everybody write.
 func (s *stateBucket) mayWrite() bool { return s.cfg.OperatorCreds != "" || s.cfg.Broker.Creds == "" }
 
 func (s *stateBucket) open(ctx context.Context) (jetstream.KeyValue, error) {

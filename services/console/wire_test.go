@@ -1,6 +1,6 @@
 package console
 
-// What strangers, other sites and proxies send, byte for byte, to a console that is served as in earnest.
+// What strangers, other sites and proxies send, byte for byte, to a console that is served as in production.
 
 import (
 	"bufio"
@@ -38,7 +38,7 @@ import (
 
 const (
 	password = "correct horse battery"
-	// hash is that of password, by the least that argon2id can cost.
+	// hash is the hash of password, at the lowest cost of argon2id.
 	hash = "$argon2id$v=19$m=8,t=1,p=1$c2l4dGVlbiBieXRlcyAuLg$XwJU3+17Pqn/THxHN5CMCUoKhHGFEM8WYtaNX72L2y8"
 )
 
@@ -74,7 +74,7 @@ func served(t *testing.T, change ...func(*Config)) string {
 	return cfg.Addr
 }
 
-// said sends bytes over a connection of their own and returns the first answer; nil if the console hangs up without one.
+// said sends bytes over a new connection and returns the first answer; nil if the console hangs up without one.
 func said(t *testing.T, addr, bytes string) (*http.Response, string) {
 	t.Helper()
 
@@ -101,7 +101,8 @@ func request(line, host string, more ...string) string {
 	return line + "\r\nHost: " + host + "\r\nConnection: close\r\n" + strings.Join(more, "") + "\r\n"
 }
 
-// TestPathsLeadNowhere: however a path is written, it is a page's own or none, and nothing of the disk or of a person comes back.
+// TestPathsLeadNowhere checks that, however a path is written, it leads to a page or to nothing, and that the answer
+// contains nothing of the disk or of a person.
 func TestPathsLeadNowhere(t *testing.T) {
 	t.Parallel()
 
@@ -130,7 +131,7 @@ func TestPathsLeadNowhere(t *testing.T) {
 	}
 }
 
-// TestRequestsThatNoBrowserSends: each gets an error, and the console goes on.
+// TestRequestsThatNoBrowserSends checks that each such request gets an error, and that the console goes on.
 func TestRequestsThatNoBrowserSends(t *testing.T) {
 	t.Parallel()
 
@@ -138,7 +139,7 @@ func TestRequestsThatNoBrowserSends(t *testing.T) {
 	form := "name=anna&password=" + strings.Repeat("x", 1<<20)
 	for about, c := range map[string]struct {
 		bytes string
-		codes []int // one of them; 0 is hanging up
+		codes []int // any of them; 0 means that the console hangs up
 	}{
 		"a head without end":             {"GET / HTTP/1.1\r\nHost: " + addr + "\r\n" + strings.Repeat("X-A: "+strings.Repeat("a", 1000)+"\r\n", 100), []int{431}},
 		"a long line":                    {"GET /" + strings.Repeat("a", 100_000) + " HTTP/1.1\r\n", []int{431}},
@@ -171,7 +172,7 @@ func TestRequestsThatNoBrowserSends(t *testing.T) {
 
 		require.Contains(t, c.codes, code, about)
 
-		if res != nil && code != 400 && code != 431 && code != 501 { // those net/http answers by itself
+		if res != nil && code != 400 && code != 431 && code != 501 { // net/http itself gives those answers
 			require.Contains(t, res.Header.Get("Content-Security-Policy"), "frame-ancestors 'none'", about)
 			require.Equal(t, "nosniff", res.Header.Get("X-Content-Type-Options"), about)
 		}
@@ -181,7 +182,8 @@ func TestRequestsThatNoBrowserSends(t *testing.T) {
 	require.Equal(t, http.StatusOK, res.StatusCode, "it goes on")
 }
 
-// TestNothingIsPutIntoHeaders: what somebody sends to be led to does not become a line of the answer's head.
+// TestNothingIsPutIntoHeaders checks that an address that a request asks to be sent to cannot become a header line of
+// the answer.
 func TestNothingIsPutIntoHeaders(t *testing.T) {
 	t.Parallel()
 
@@ -205,7 +207,8 @@ func TestNothingIsPutIntoHeaders(t *testing.T) {
 	require.Equal(t, "theme", res.Cookies()[0].Name)
 }
 
-// TestWhoIsSlowIsCutOff: a head or a form that comes by single bytes ends within seconds, and others are served meanwhile.
+// TestWhoIsSlowIsCutOff checks that a head or a form that arrives byte by byte is cut off within seconds, and that
+// others are served meanwhile.
 func TestWhoIsSlowIsCutOff(t *testing.T) {
 	t.Parallel()
 
@@ -227,7 +230,7 @@ func TestWhoIsSlowIsCutOff(t *testing.T) {
 					return
 				}
 
-				time.Sleep(100 * time.Millisecond) // is what is tried
+				time.Sleep(100 * time.Millisecond) // the slowness under test
 			}
 		}()
 	}
@@ -241,7 +244,7 @@ func TestWhoIsSlowIsCutOff(t *testing.T) {
 	}
 }
 
-// browser logs in by an address, and gives an order from a page that is at origin.
+// browser logs in at an address, and gives an order from a page of origin.
 func browser(t *testing.T, base, origin string, tlsConfig *tls.Config) (login, order int, page string) {
 	t.Helper()
 
@@ -276,7 +279,8 @@ func browser(t *testing.T, base, origin string, tlsConfig *tls.Config) (login, o
 	return login, order, page
 }
 
-// TestBehindAProxyThatChangesHost: with CONSOLE_URL all works; without it each is refused, and says what to set.
+// TestBehindAProxyThatChangesHost checks that with CONSOLE_URL everything works, and that without it each request is
+// refused with a page that says what to set.
 func TestBehindAProxyThatChangesHost(t *testing.T) {
 	t.Parallel()
 
@@ -295,7 +299,7 @@ func TestBehindAProxyThatChangesHost(t *testing.T) {
 		login, order     int
 		says             string
 	}{
-		// Nobody has the broker here, so an order that is let in ends with 503.
+		// There is no broker here, so an order that is let in ends with 503.
 		{"with CONSOLE_URL", front.URL, "", 303, 503, "Nothing was ordered"},
 		{"with CONSOLE_URL, by its right name", front.URL, front.Listener.Addr().String(), 303, 503, "Nothing was ordered"},
 		{"without", "", "", 403, 0, "set CONSOLE_URL to the one that browsers show"},
@@ -310,7 +314,7 @@ func TestBehindAProxyThatChangesHost(t *testing.T) {
 		require.Contains(t, page, c.says, c.about)
 	}
 
-	// Another site is refused there as well.
+	// Another site is refused behind a proxy, too.
 	addr := served(t, func(cfg *Config) { cfg.Auth.URL = front.URL })
 	through(addr, "")
 
@@ -319,7 +323,8 @@ func TestBehindAProxyThatChangesHost(t *testing.T) {
 	require.Contains(t, page, "sent from another site")
 }
 
-// TestOverTLSWithABrowsersCertificate: who has one logs in and orders; who has none, or another's, is refused before any page.
+// TestOverTLSWithABrowsersCertificate checks that a browser with a certificate logs in and orders, and that a browser
+// without one, or with another authority's, is refused before any page.
 func TestOverTLSWithABrowsersCertificate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -375,7 +380,8 @@ func TestOverTLSWithABrowsersCertificate(t *testing.T) {
 	require.Contains(t, body, "HTTP request to an HTTPS server")
 }
 
-// TestAProxyThatKeepsAllToItself: what it lets through late says so, so that a page knows; nothing of it may be kept.
+// TestAProxyThatKeepsAllToItself checks that a stream carries heartbeats even while nothing changes, so that a page
+// notices when a proxy passes the stream on late, and that its headers keep proxies from storing it.
 func TestAProxyThatKeepsAllToItself(t *testing.T) {
 	t.Parallel()
 	addr := served(t, func(cfg *Config) { cfg.Auth.WallToken = config.Secret(strings.Repeat("w", 20)) })
@@ -395,7 +401,7 @@ func TestAProxyThatKeepsAllToItself(t *testing.T) {
 
 	lines := bufio.NewScanner(res.Body)
 	beats := 0
-	for beats < 2 && lines.Scan() { // without anything that changes
+	for beats < 2 && lines.Scan() { // while nothing changes
 		if strings.HasPrefix(lines.Text(), "event:") && strings.Contains(lines.Text(), "beat") {
 			beats++
 		}

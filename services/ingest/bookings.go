@@ -1,6 +1,7 @@
 package ingest
 
-// What a worker has booked, read again from the files, with what became of each row: also of those that were superseded before anything was sent.
+// What a worker has booked, read again from the files, with what became of each row. This includes rows that were
+// superseded before anything was sent.
 
 import (
 	"context"
@@ -20,18 +21,19 @@ import (
 )
 
 const (
-	// bookingsTime is how long files are read for one question.
+	// bookingsTime is how long files are read to answer one request.
 	bookingsTime = 8 * time.Second
-	// maxBookings is how many bookings an answer has, as far as they fit into a message: see rowsBytes.
+	// maxBookings is the most bookings in an answer. There may be fewer, since they must fit into a message: see
+	// rowsBytes.
 	maxBookings = 500
 )
 
-// errFileGone: no copy of a file is where the ledger knows one.
+// errFileGone means that no copy of a file is where the ledger says it is.
 var errFileGone = errors.New("the file is not there any more")
 
-// bookings lists those of a worker in the files that came within a time, the latest file first.
+// bookings lists a worker's bookings in the files that arrived from req.From to req.To, the latest file first.
 func (o *operators) bookings(ctx context.Context, req control.BookingsRequest) (control.BookingsAnswer, error) {
-	answer := control.BookingsAnswer{Bookings: []control.Booking{}} // JSON's null is no list
+	answer := control.BookingsAnswer{Bookings: []control.Booking{}} // encoded as [], not as null
 	if req.Employee == "" {
 		return answer, control.Refuse("name a worker by the employee id")
 	}
@@ -55,7 +57,7 @@ func (o *operators) bookings(ctx context.Context, req control.BookingsRequest) (
 			found, err = o.bookingsOfMoved(ctx, f, req.Employee)
 		}
 
-		data, _ := json.Marshal(found) // there is nothing in it that cannot be written
+		data, _ := json.Marshal(found) // every field can be encoded
 		switch {
 		case errors.Is(err, errFileGone):
 			answer.Gone++
@@ -69,7 +71,7 @@ func (o *operators) bookings(ctx context.Context, req control.BookingsRequest) (
 	return answer, nil
 }
 
-// bookingsIn reads a file, wherever a copy of it lies.
+// bookingsIn returns a worker's bookings in a file, read from the first copy that can be read.
 func (o *operators) bookingsIn(ctx context.Context, f *ledger.File, employee string) ([]control.Booking, error) {
 	failure := errFileGone
 	for _, p := range f.Copies {
@@ -105,9 +107,10 @@ func (o *operators) bookingsIn(ctx context.Context, f *ledger.File, employee str
 	return nil, failure
 }
 
-// bookingsOfMoved reads a file that was not where the record said, if it has just been moved: the ledger notes a move after it was made.
+// bookingsOfMoved reads a file that was not where its record said, if it has just been moved: the ledger records a
+// move only after it was made.
 func (o *operators) bookingsOfMoved(ctx context.Context, before *ledger.File, employee string) ([]control.Booking, error) {
-	resume := o.mover.Pause() // until what was moved is noted
+	resume := o.mover.Pause() // waits until moves that were made are recorded
 	resume()
 
 	now, err := o.ledger.File(before.ID)
@@ -154,7 +157,7 @@ func (o *operators) bookingsFrom(ctx context.Context, src *content.File, f *ledg
 	return found, o.addOutcomes(f.ID, found)
 }
 
-// addOutcomes adds to the bookings of one file, in the order of their lines, what became of them.
+// addOutcomes adds to the bookings of one file, which are in the order of their lines, what became of each.
 func (o *operators) addOutcomes(id string, found []control.Booking) error {
 	if len(found) == 0 {
 		return nil

@@ -18,34 +18,39 @@ import (
 type Config struct {
 	// CSVDirectory is where BOBO puts its files. It must exist.
 	CSVDirectory string `env:"CSV_DIRECTORY"`
-	// Feeds are several such directories, each with a name, instead of CSVDirectory. They must exist, and none lie within another.
+	// Feeds are several such directories, each with a name, instead of CSVDirectory. They must exist, and none may
+	// lie within another.
 	Feeds Feeds `env:"FEEDS"`
-	// ProcessedDirectory is where finished files go; it is made if it is missing.
+	// ProcessedDirectory is where finished files go; it is created if it is missing.
 	ProcessedDirectory string `env:"PROCESSED_DIRECTORY"`
-	// FailedDirectory is where files go that are not text or have rows that AtHoc will never take; it is made if missing.
+	// FailedDirectory is where files go that are not text, or that have rows which AtHoc will never take or which
+	// were withheld; it is created if it is missing.
 	FailedDirectory string `env:"FAILED_FILES_DIRECTORY"`
-	// Move is off if files are to stay in the input directory; the ledger then knows which ones are done.
+	// Move makes ingest move finished files. If it is off, they stay in the input directory, and the ledger records
+	// which ones are done.
 	Move bool `env:"MOVE_PROCESSED_FILES, default=true"`
-	// PollInterval is how often the input directory is listed, beside file-system events.
+	// PollInterval is how often the input directory is listed, in addition to file-system events.
 	PollInterval time.Duration `env:"POLL_INTERVAL, default=5s"`
-	// SettleTime is how long a file must not change before it is taken.
+	// SettleTime is how long a file must stay unchanged before it is taken.
 	SettleTime time.Duration `env:"SETTLE_TIME, default=1s"`
-	// LateAfter is how old the time may be up to which AtHoc is complete before duty data counts as late.
+	// LateAfter is how far the time up to which AtHoc is complete may lie in the past before duty data counts as
+	// late.
 	LateAfter time.Duration `env:"LATE_AFTER, default=2m"`
-	// MaxFileSize is the most bytes that a file may have; a larger one is left where it is.
+	// MaxFileSize is the most bytes that a file may have; a larger file is left where it is.
 	MaxFileSize int64 `env:"MAX_FILE_SIZE, default=1073741824"`
 	// Zone is the zone of the wall clock in the files.
 	Zone config.Zone `env:"BOBO_TIMEZONE, default=local"`
 	// MaxClockSkew is how far in the future an event may lie.
 	MaxClockSkew time.Duration `env:"MAX_CLOCK_SKEW, default=15m"`
 
-	// Lifetime bounds which finished files are read again when a state store was lost: older bookings do not count any more.
+	// Lifetime bounds which finished files are read again after a state store was lost: older bookings do not count
+	// any more.
 	Lifetime config.Lifetime
 	// Data says where the ledger is: the file ingest.db.
 	Data config.Data
 
 	Broker config.Broker
-	// Calls are read for the sake of the streams alone, which the first service to start creates.
+	// Calls is only needed to create the streams, which the first service to start does.
 	Calls config.Calls
 	Log   config.Log
 }
@@ -53,7 +58,7 @@ type Config struct {
 // Common returns the settings that every program needs.
 func (c *Config) Common() (config.Broker, config.Log) { return c.Broker, c.Log }
 
-// Checked returns what is to be checked of them.
+// Checked returns the settings in the form in which they are checked.
 func (c *Config) Checked() check.Settings {
 	var feeds []check.Feed
 	for _, in := range c.InputDirectories() {
@@ -66,7 +71,7 @@ func (c *Config) Checked() check.Settings {
 	}
 }
 
-// Validate reports everything that is wrong, by the names of the variables. It touches no disk.
+// Validate reports everything that is wrong, by the names of the variables. It does not access the disk.
 func (c *Config) Validate() error {
 	required := map[string]bool{}
 	if c.Move {
@@ -101,13 +106,13 @@ func (c *Config) Validate() error {
 }
 
 const (
-	// quickestPoll is how often a directory can be listed and something else be done.
+	// quickestPoll is the shortest POLL_INTERVAL: it leaves time to list a directory and do something else.
 	quickestPoll = 10 * time.Millisecond
-	// latest is the most that LATE_AFTER can be.
+	// latest is the largest LATE_AFTER.
 	latest = 24 * time.Hour
 )
 
-// LedgerPath is where the ledger is.
+// LedgerPath returns the path of the ledger.
 func (c Config) LedgerPath() string { return filepath.Join(c.Data.Directory, "ingest.db") }
 
 // directory is one of the configured directories.
@@ -130,7 +135,7 @@ func (c Config) directories() (dirs []directory) {
 	return dirs
 }
 
-// prepare makes the directories that may be made and checks all of them. Its errors name variable and path.
+// prepare creates the directories that may be created and checks all of them. Its errors name variable and path.
 func (c Config) prepare() error {
 	var errs []error
 	for _, d := range c.directories() {
@@ -172,9 +177,9 @@ func (d directory) check(write bool) error {
 		return nil
 	}
 
-	for _, e := range entries { // of a process that was killed at that moment
+	for _, e := range entries { // left by a process that was killed before it removed them
 		if strings.HasPrefix(e.Name(), probe) {
-			_ = os.Remove(filepath.Join(d.path, e.Name())) // what follows reports what is wrong
+			_ = os.Remove(filepath.Join(d.path, e.Name())) // the check below reports what is wrong
 		}
 	}
 
@@ -190,10 +195,10 @@ func (d directory) check(write bool) error {
 	return nil
 }
 
-// probe begins the names of the files that test whether a directory can be written to.
+// probe is the prefix of the names of files that test whether a directory can be written to.
 const probe = ".bobosync-probe-"
 
-// distinct refuses directories that are the same: finished files would be found again.
+// distinct returns an error for directories that are the same: finished files would be found again.
 func (c Config) distinct() error {
 	dirs := c.directories()
 	var errs []error

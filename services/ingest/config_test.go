@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWhatAKilledTryLeavesBehindIsRemoved: the files by which directories are tried must not gather in them.
+// TestWhatAKilledTryLeavesBehindIsRemoved checks that the files with which directories are tried do not pile up
+// there.
 func TestWhatAKilledTryLeavesBehindIsRemoved(t *testing.T) {
 	t.Parallel()
 

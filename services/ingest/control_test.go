@@ -18,7 +18,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// find asks ingest, once it is there, for the ids of the files that a text may mean.
+// find asks ingest, once it serves requests, for the ids of the files that a text may name.
 func (h *harness) find(text string) (ids []string, err error) {
 	h.t.Helper()
 	var found []control.FoundFile
@@ -81,7 +81,8 @@ func TestFilesAreFoundByNameAndID(t *testing.T) {
 	}
 }
 
-// TestListsAreBounded: whatever lies in the input directory, the answers to operators fit into a message, and say what they leave out.
+// TestListsAreBounded checks that whatever lies in the input directory, the answers to operators fit into a message
+// and say what they leave out.
 func TestListsAreBounded(t *testing.T) {
 	const names, files = 8000, 7
 	h := newHarness(t)
@@ -139,7 +140,8 @@ func TestListsAreBounded(t *testing.T) {
 	}
 }
 
-// TestRowsFitIntoAMessage: an answer about rows is cut by its bytes, not by their number alone, and the parts are all rows.
+// TestRowsFitIntoAMessage checks that an answer about rows is limited by its bytes, not by their number alone, and
+// that the parts together have all rows.
 func TestRowsFitIntoAMessage(t *testing.T) {
 	t.Parallel()
 
@@ -154,7 +156,7 @@ func TestRowsFitIntoAMessage(t *testing.T) {
 	file := &ledger.File{ID: strings.Repeat("ab", 32), Name: "a.csv", Status: ledger.Reading}
 	acks := &event.Acks{}
 	for line := range lines {
-		detail := strings.Repeat("ж", 200) // a sentence of AtHoc's, as long as one is kept
+		detail := strings.Repeat("ж", 200) // a text from AtHoc, as long as one that is kept
 		if line == 0 {
 			detail = strings.Repeat("x", 1<<20)
 		}
@@ -164,7 +166,7 @@ func TestRowsFitIntoAMessage(t *testing.T) {
 
 	err = l.Update(func(tx *ledger.Tx) error {
 		for first := 0; first < lines; first += ledger.ChunkLines {
-			codes := make([]byte, min(ledger.ChunkLines, lines-first)) // all of them wait
+			codes := make([]byte, min(ledger.ChunkLines, lines-first)) // all rows are pending
 			chunk, _ := ledger.Chunk(first + 1)
 			if _, err := tx.Rows(file.ID).Add(chunk, codes, nil); err != nil {
 				return err
@@ -206,7 +208,8 @@ func TestRowsFitIntoAMessage(t *testing.T) {
 	}
 }
 
-// TestBookings: those of one worker, with what became of each, from wherever the files lie; what is not there or cannot be read is counted.
+// TestBookings checks that the bookings of one worker are listed, with what became of each, from wherever the files
+// lie, and that files which are not there or cannot be read are counted.
 func TestBookings(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()

@@ -19,8 +19,8 @@ import (
 // slowCheck is how long checking a directory may take before it counts as not answering.
 const slowCheck = 10 * time.Second
 
-// dirWatch watches whether the configured directories can be used: one line in the log when one cannot any more, one a
-// minute while that lasts, one when it is over. It is safe for concurrent use.
+// dirWatch watches whether the configured directories can be used. It logs one line when a directory cannot be used
+// any more, one a minute while that lasts, and one when it is over. It is safe for concurrent use.
 type dirWatch struct {
 	all []usedDirectory
 	log *slog.Logger
@@ -32,7 +32,7 @@ type dirWatch struct {
 
 	mu      sync.Mutex
 	outages map[string]*outage   // by variable
-	tries   map[string]time.Time // the variables of those that are being tried, and since when
+	tries   map[string]time.Time // since when each directory that is being tried now has been, by variable
 	rooms   map[string]room      // by variable
 }
 
@@ -41,7 +41,7 @@ type usedDirectory struct {
 	write bool
 }
 
-// room is how much room there was at the last check where a directory lies.
+// room is how much room the disk of a directory had at the last check.
 type room struct {
 	bytes   uint64
 	known   bool
@@ -70,14 +70,15 @@ func newDirWatch(cfg Config, log *slog.Logger, now func() time.Time) *dirWatch {
 	return d
 }
 
-// run checks every so often until ctx ends.
+// run checks the directories at once and then periodically until ctx ends.
 func (d *dirWatch) run(ctx context.Context, every time.Duration) {
 	d.check()
 
 	_ = pause.Every(ctx, every, func() error { d.check(); return nil })
 }
 
-// check checks all directories now and reports whether any of them cannot be used. It waits for no directory for long.
+// check checks all directories now and reports whether any of them cannot be used. It waits for each of them for a
+// limited time only.
 func (d *dirWatch) check() (failed bool) {
 	d.checking.Lock()
 	defer d.checking.Unlock()
@@ -91,10 +92,11 @@ func (d *dirWatch) check() (failed bool) {
 	return failed
 }
 
-// errSilent means that a directory does not answer, as on a share that hangs.
+// errSilent means that a directory does not answer, as on a network share that hangs.
 var errSilent = errors.New("does not answer")
 
-// try tries a directory. One that does not answer is left alone until it does: the others are tried without it.
+// try tries a directory. A directory that does not answer is not tried again until it does; meanwhile the others are
+// tried without it.
 func (d *dirWatch) try(dir usedDirectory) error {
 	if !d.begin(dir.variable) {
 		return errSilent
@@ -120,7 +122,7 @@ func (d *dirWatch) try(dir usedDirectory) error {
 	}
 }
 
-// begin notes that a directory is being tried, and reports false if it is already.
+// begin notes that a directory is being tried. It reports false if it already is.
 func (d *dirWatch) begin(variable string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -176,7 +178,7 @@ func (d *dirWatch) known(variable string) bool {
 	return d.outages[variable] != nil
 }
 
-// state returns the reasons by variable. It never waits for a directory.
+// state returns why directories cannot be used, by variable. It never waits for a directory.
 func (d *dirWatch) state() map[string]string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -195,7 +197,7 @@ func (d *dirWatch) state() map[string]string {
 	return reasons
 }
 
-// onList returns what is called after each listing of an input directory.
+// onList returns the function that is called after each listing of an input directory.
 func (d *dirWatch) onList(variable string) func(error) {
 	return func(err error) {
 		if err != nil || d.known(variable) {
@@ -204,7 +206,7 @@ func (d *dirWatch) onList(variable string) func(error) {
 	}
 }
 
-// try does with the directory what using it takes: reading the first names, and writing a small file.
+// try does what using the directory takes: it reads the first name and, if d.write is set, writes a small file.
 func (d usedDirectory) try() error {
 	dir, err := os.Open(d.path)
 	if err != nil {
@@ -212,7 +214,7 @@ func (d usedDirectory) try() error {
 	}
 
 	if _, err = dir.Readdirnames(1); errors.Is(err, io.EOF) {
-		err = nil // it is empty
+		err = nil // the directory is empty
 	}
 
 	if err = errors.Join(err, dir.Close()); err != nil || !d.write {
@@ -229,7 +231,7 @@ func (d usedDirectory) try() error {
 	return errors.Join(err, file.Close(), os.Remove(file.Name()))
 }
 
-// plainReason is an operator's reason why a directory cannot be used.
+// plainReason returns why a directory cannot be used, in words for an operator.
 func plainReason(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -247,7 +249,7 @@ func plainReason(err error) string {
 	}
 }
 
-// measure notes how much room there is where files are made: where the processed files and the ledger go.
+// measure notes how much room there is where files are created: in the processed directory and that of the ledger.
 func (d *dirWatch) measure(dir usedDirectory) {
 	if dir.variable != "DATA_DIRECTORY" && dir.variable != "PROCESSED_DIRECTORY" {
 		return
@@ -262,8 +264,8 @@ func (d *dirWatch) measure(dir usedDirectory) {
 	d.rooms[dir.variable] = now
 }
 
-// freeBytes is the room left where the processed files and the ledger go, the lesser of the two, as of the last check; 0 if the system does
-// not say. It never waits for a directory.
+// freeBytes returns the free space in bytes where the processed files and the ledger go, the lesser of the two, as of
+// the last check. It returns 0 if the system does not say. It never waits for a directory.
 func (d *dirWatch) freeBytes() uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -278,7 +280,7 @@ func (d *dirWatch) freeBytes() uint64 {
 	return least
 }
 
-// noFiles reports whether next to no more files could be made in one of them.
+// noFiles reports whether hardly any more files could be created in one of these directories.
 func (d *dirWatch) noFiles() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

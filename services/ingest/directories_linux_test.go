@@ -13,7 +13,8 @@ import (
 	"bobosync/shared/logging/logtest"
 )
 
-// TestADirectoryThatHangs keeps nobody from the others, nor from learning how it is: it is said not to answer, and is usable again when it does.
+// TestADirectoryThatHangs checks that a directory that hangs holds up neither the checks of the others nor the report
+// of its own state: it is reported as not answering, and as usable again once it answers.
 func TestADirectoryThatHangs(t *testing.T) {
 	t.Parallel()
 
@@ -29,7 +30,7 @@ func TestADirectoryThatHangs(t *testing.T) {
 		}
 	}
 
-	if err := syscall.Mkfifo(north, 0o600); err != nil { // whoever opens it waits, as for a share that hangs
+	if err := syscall.Mkfifo(north, 0o600); err != nil { // opening it blocks, as on a network share that hangs
 		t.Fatal(err)
 	}
 
@@ -47,7 +48,7 @@ func TestADirectoryThatHangs(t *testing.T) {
 			}
 		}
 
-		d.onList(control.InputDirectory("south"))(syscall.EIO) // the other feed's watcher
+		d.onList(control.InputDirectory("south"))(syscall.EIO) // as the watcher of the other feed does
 	}()
 
 	select {

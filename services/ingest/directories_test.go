@@ -14,7 +14,8 @@ import (
 	"bobosync/shared/logging/logtest"
 )
 
-// TestADirectoryThatCannotBeUsed: a line when it begins, one a minute, one when it is over.
+// TestADirectoryThatCannotBeUsed checks that there is one log line at the start, one a minute, and one when it is
+// over.
 func TestADirectoryThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
 
@@ -43,7 +44,7 @@ func TestADirectoryThatCannotBeUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	for _, seconds := range []int{0, 5, 50, 4, 1, 30} { // two lines: at the start and after a minute
+	for _, seconds := range []int{0, 5, 50, 4, 1, 30} { // two lines: one at the start, one after a minute
 		now = now.Add(time.Duration(seconds) * time.Second)
 
 		if !d.check() || d.state()["FAILED_FILES_DIRECTORY"] != "does not exist" || len(d.state()) != 1 {
@@ -69,7 +70,7 @@ func TestADirectoryThatCannotBeUsed(t *testing.T) {
 		t.Errorf("log %s", log)
 	}
 
-	d.begin("CSV_DIRECTORY") // a look that does not come back, as on a share that hangs
+	d.begin("CSV_DIRECTORY") // a check that does not return, as on a network share that hangs
 
 	now = now.Add(slowCheck)
 

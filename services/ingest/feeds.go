@@ -1,7 +1,8 @@
 package ingest
 
-// What the feeds bring, and whether that is usual: internal/feeds with its history. That is rebuilt from the ledger at each start; what the
-// ledger does not know any more comes from the state bucket, where it is saved once an hour.
+// What the feeds bring, and whether that is usual: see internal/feeds. The history of each feed is rebuilt from the
+// ledger at each start. What the ledger does not know any more comes from the state bucket, where the history is
+// saved once an hour.
 
 import (
 	"cmp"
@@ -24,7 +25,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// longestMute is how long a feed may be muted at most.
+// longestMute is the longest time for which a feed may be muted.
 const longestMute = 31 * 24 * time.Hour
 
 // feed is what one feed brings. It is safe for concurrent use.
@@ -32,22 +33,23 @@ type feed struct {
 	files.Input
 	now func() time.Time
 
-	// storing is held while the history is put into the bucket, so that what was made of it later is put there later.
+	// storing is held while the history is put into the bucket, so that an older state never overwrites a newer one.
 	storing sync.Mutex
 
 	mu      sync.Mutex
 	history *feeds.History
 	mute    *control.FeedMute
-	// bucket is where the history is kept; nil without a session.
+	// bucket is where the history is saved; nil before the first session.
 	bucket jetstream.KeyValue
-	// saved is the hour as of which it was saved there, known the moment up to which what was found there is complete.
+	// saved is the hour in which the history was last saved there. known is the time up to which the history that was
+	// found there is complete.
 	saved, known time.Time
 }
 
-// feedSet are the feeds that are configured.
+// feedSet is the set of configured feeds.
 type feedSet []*feed
 
-// newFeeds makes what is known of the feeds from the ledger.
+// newFeeds rebuilds the histories of the feeds from the ledger.
 func newFeeds(l *ledger.Ledger, inputs files.Inputs, zone *time.Location, now func() time.Time) (all feedSet, err error) {
 	for _, in := range inputs {
 		all = append(all, &feed{Input: in, now: now, history: feeds.New(zone)})
@@ -70,7 +72,7 @@ func newFeeds(l *ledger.Ledger, inputs files.Inputs, zone *time.Location, now fu
 	return all, nil
 }
 
-// named returns a feed, nil if there is none of that name.
+// named returns the feed of that name, nil if there is none.
 func (all feedSet) named(name string) *feed {
 	i := slices.IndexFunc(all, func(f *feed) bool { return f.Feed == name })
 	if i < 0 {
@@ -110,7 +112,7 @@ func (all feedSet) save(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// setMute answers a control.FeedMuteRequest. What it says holds once it is stored.
+// setMute answers a control.FeedMuteRequest. The mute takes effect once it is stored.
 func (all feedSet) setMute(ctx context.Context, req control.FeedMuteRequest) (control.FeedState, error) {
 	if f := all.named(req.Name); f != nil {
 		return f.setMute(ctx, req)
@@ -118,7 +120,7 @@ func (all feedSet) setMute(ctx context.Context, req control.FeedMuteRequest) (co
 	return control.FeedState{}, control.Refuse("there is no feed %q: bobosync feeds list names them", req.Name)
 }
 
-// states are how the feeds are doing; waits: files of one lie unread, or it is not known whether any do.
+// states returns how the feeds are doing. waits reports whether files of a feed lie unread, or may do so.
 func (all feedSet) states(waits func(files.Input) bool) (states []control.FeedState) {
 	for _, f := range all {
 		f.mu.Lock()
@@ -129,7 +131,7 @@ func (all feedSet) states(waits func(files.Input) bool) (states []control.FeedSt
 	return states
 }
 
-// count counts a file that was read. What a lost ledger reads again is counted already.
+// count counts a file that was read. Files that are read again because the ledger was lost are already counted.
 func (f *feed) count(r ledger.Read) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -141,8 +143,8 @@ func (f *feed) count(r ledger.Read) {
 	}
 }
 
-// storedFeed is the history as the state bucket has it: hours by their begin in Unix seconds, with rows, files and the longest gap in
-// seconds.
+// storedFeed is the history as it is stored in the state bucket. Hours maps the start of each hour, in Unix seconds,
+// to its rows, its files and its longest gap in seconds.
 type storedFeed struct {
 	Since time.Time          `json:"since"`
 	Last  time.Time          `json:"last"`
@@ -150,7 +152,7 @@ type storedFeed struct {
 	Mute  *control.FeedMute  `json:"mute,omitempty"`
 }
 
-// open takes over what the state bucket knows better. A session begins with it.
+// open merges what the state bucket holds into the history. Each session begins with it.
 func (f *feed) open(ctx context.Context, bucket jetstream.KeyValue) error {
 	data, _, err := cas.Load(ctx, bucket, topology.FeedKey(f.Feed))
 	if err != nil {
@@ -163,7 +165,7 @@ func (f *feed) open(ctx context.Context, bucket jetstream.KeyValue) error {
 	f.bucket, f.saved = bucket, time.Time{}
 
 	var stored storedFeed
-	if data == nil || json.Unmarshal(data, &stored) != nil { // what cannot be read is overwritten
+	if data == nil || json.Unmarshal(data, &stored) != nil { // data that cannot be read is overwritten
 		return nil
 	}
 
@@ -185,7 +187,7 @@ func (f *feed) open(ctx context.Context, bucket jetstream.KeyValue) error {
 	return nil
 }
 
-// save saves the history in the state bucket if an hour has begun since that was last done.
+// save saves the history in the state bucket if a new hour has begun since it was last saved.
 func (f *feed) save(ctx context.Context) error {
 	f.storing.Lock()
 	defer f.storing.Unlock()
@@ -252,7 +254,7 @@ func (f *feed) setMute(ctx context.Context, req control.FeedMuteRequest) (contro
 
 	f.mu.Lock()
 	bucket, stored := f.bucket, f.stored()
-	f.mu.Unlock() // files are counted while the broker is waited for
+	f.mu.Unlock() // so that files can be counted while this waits for the broker
 
 	stored.Mute = mute
 	if err := put(ctx, bucket, f.Feed, stored); err != nil {
@@ -276,7 +278,7 @@ func (f *feed) state(now time.Time, waits bool) control.FeedState {
 		Usual: usualHour(judged.Usual), Silent: judged.Silent, Thin: unusualHour(judged.Thin), Flood: unusualHour(judged.Flood),
 	}
 	if !f.history.Last.IsZero() {
-		s.LastFile = f.history.Last.In(f.history.Zone) // so that it is read on BOBO's clock
+		s.LastFile = f.history.Last.In(f.history.Zone) // so that it reads as on BOBO's clock
 	}
 
 	if f.mute != nil && f.mute.Until.After(now) {

@@ -20,8 +20,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestFeedIsRemembered: what came is counted once for each content, and is known after a restart and after the ledger is lost; so is
-// that the feed is muted.
+// TestFeedIsRemembered checks that each content is counted once, and that the counts are known after a restart and
+// after the ledger was lost. The same holds for a mute of the feed.
 func TestFeedIsRemembered(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
@@ -33,7 +33,7 @@ func TestFeedIsRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Eight weeks of an hourly file with 10 rows, of which the ledger knows nothing any more.
+	// Eight weeks with an hourly file of 10 rows, of which the ledger knows nothing any more.
 	past, now := feeds.New(time.UTC), time.Now()
 	for at := now.AddDate(0, 0, -56); at.Before(now.Add(-time.Hour)); at = at.Add(time.Hour) {
 		past.Add(at, 10)
@@ -101,7 +101,7 @@ func TestFeedIsRemembered(t *testing.T) {
 		t.Errorf("still muted: %+v", f.Mute)
 	}
 
-	// With the ledger, and without what was remembered.
+	// With the ledger, but without what was saved in the bucket.
 	h.end()
 
 	if err := kv.Delete(t.Context(), topology.FeedKey(files.DefaultFeed)); err != nil {
@@ -131,7 +131,7 @@ func (h *harness) feedState() control.FeedState {
 	return s.Feeds[0]
 }
 
-// slowBucket is a bucket whose first writing reaches it only when release is closed, unless another one is waited for.
+// slowBucket is a bucket whose first Put takes effect only after release is closed; later ones take effect at once.
 type slowBucket struct {
 	jetstream.KeyValue
 	began, release chan struct{}
@@ -159,7 +159,8 @@ func (b *slowBucket) Put(_ context.Context, _ string, value []byte) (uint64, err
 	return 0, json.Unmarshal(value, &b.holds)
 }
 
-// TestAMuteOutlivesTheHourlySaving that began before it: it is not overwritten by what was known then. No file waits for the broker meanwhile.
+// TestAMuteOutlivesTheHourlySaving checks that a save that began before a mute was set does not overwrite it.
+// Meanwhile, files are counted without waiting for the broker.
 func TestAMuteOutlivesTheHourlySaving(t *testing.T) {
 	t.Parallel()
 
@@ -202,8 +203,8 @@ func TestAMuteOutlivesTheHourlySaving(t *testing.T) {
 	}
 }
 
-// TestAClockThatWasAheadHidesNoSilence: a file that came by a clock that was a year ahead is not waited for, whether ingest goes on running or
-// the bucket tells of it.
+// TestAClockThatWasAheadHidesNoSilence checks that a file that was recorded while the clock was a year ahead does not
+// keep the feed from being silent, whether ingest goes on running or the file is known from the bucket.
 func TestAClockThatWasAheadHidesNoSilence(t *testing.T) {
 	t.Parallel()
 

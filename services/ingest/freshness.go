@@ -14,18 +14,20 @@ import (
 	"bobosync/shared/topology"
 )
 
-// fresh knows up to when AtHoc is complete, and how long rows take. It is safe for concurrent use.
+// fresh knows the time up to which AtHoc is complete, and how long rows take. It is safe for concurrent use.
 type fresh struct {
 	ledger *ledger.Ledger
 	found  *watch.Tracker
 	now    func() time.Time
 	since  time.Time
-	// lateAfter is LATE_AFTER, grace how long ago the input directory may have been listed, look how often the resolver is asked for holds.
+	// lateAfter is LATE_AFTER. grace is how long ago the input directory may have been listed. pollInterval is how
+	// often the resolver is asked for holds.
 	lateAfter, grace, pollInterval time.Duration
 
 	mu    sync.Mutex
 	meter freshness.Meter
-	// awaitingApproval are the rows that wait for a person's decision, by file, as the resolver said at awaitingAt.
+	// awaitingApproval counts, by file, the rows that wait for a person's decision, as the resolver reported at
+	// awaitingAt.
 	awaitingApproval map[string]int
 	awaitingAt       time.Time
 }
@@ -63,7 +65,7 @@ func (f *fresh) count(rows map[ledger.Code]int) {
 	}
 }
 
-// setAwaitingApproval takes over which rows wait for a person's decision.
+// setAwaitingApproval stores which rows wait for a person's decision.
 func (f *fresh) setAwaitingApproval(rows map[string]int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -71,7 +73,8 @@ func (f *fresh) setAwaitingApproval(rows map[string]int) {
 	f.awaitingApproval, f.awaitingAt = rows, f.now()
 }
 
-// rowsAwaitingApproval are the rows that wait for a person's decision, by file; none if the resolver has not answered recently.
+// rowsAwaitingApproval returns how many rows of each file wait for a person's decision, or nil if the resolver has
+// not answered recently.
 func (f *fresh) rowsAwaitingApproval() map[string]int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -83,7 +86,7 @@ func (f *fresh) rowsAwaitingApproval() map[string]int {
 	return f.awaitingApproval
 }
 
-// state is the freshness now, with the stats that it is based on.
+// state returns the current freshness, with the stats that it is based on.
 func (f *fresh) state() (*control.Freshness, ledger.Stats, error) {
 	unread, listed, err := f.unreadFiles() // before the stats: a file that is read in between is counted twice rather than not at all
 	now := f.now()
@@ -104,7 +107,7 @@ func (f *fresh) state() (*control.Freshness, ledger.Stats, error) {
 
 	mark := freshness.Watermark(now, listed, f.grace, first)
 	lag := now.Sub(mark)
-	if mark.Round(0).After(now.Round(0)) { // by the clock on the wall, which was put back since
+	if mark.Round(0).After(now.Round(0)) { // by the wall clock, which was set back since
 		mark = now.Add(-lag)
 	}
 
@@ -125,8 +128,9 @@ func (f *fresh) state() (*control.Freshness, ledger.Stats, error) {
 	}, waiting, nil
 }
 
-// unreadFiles returns the files that the ledger does not know yet, the first that came first. One that stays in the input directory, or was
-// read by an earlier run, is only checked again.
+// unreadFiles returns the files that the ledger does not know yet, in the order of their arrival, and the time up to
+// which arrivals are known. A file that stays in the input directory, or that an earlier run has read, is left out:
+// it is only checked again.
 func (f *fresh) unreadFiles() ([]watch.Found, time.Time, error) {
 	found, listed := f.found.Arrivals()
 	if len(found) == 0 {
@@ -157,7 +161,7 @@ func (f *fresh) unreadFiles() ([]watch.Found, time.Time, error) {
 	return unread, listed, err
 }
 
-// slowest names the worker whose booking took longest.
+// slowest names the worker whose booking took longest to be confirmed.
 func (f *fresh) slowest(context.Context, control.Nothing) (control.SlowestAnswer, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -184,8 +188,8 @@ func worstOf(r freshness.Report) *control.WorstRow {
 	}
 }
 
-// followHolds asks the resolver which rows wait for a person's decision, as long as anything waits: they are counted apart. Whether it
-// answers or not changes nothing else.
+// followHolds keeps asking the resolver which rows wait for a person's decision, for as long as any file waits, since
+// these rows are counted separately. Nothing else depends on whether the resolver answers.
 func (w *work) followHolds(ctx context.Context) error {
 	f := w.operators.fresh
 	for pause.For(ctx, f.pollInterval) == nil {

@@ -14,7 +14,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// fresh is the freshness that ingest tells once it holds.
+// freshness waits until the freshness that ingest reports satisfies holds, and returns it.
 func (h *harness) freshness(what string, holds func(control.Freshness) bool) (f control.Freshness) {
 	h.t.Helper()
 	eventually(h.t, what, func() bool {
@@ -31,7 +31,8 @@ func (h *harness) freshness(what string, holds func(control.Freshness) bool) (f 
 	return f
 }
 
-// TestCompleteUpTo: the watermark stands at the arrival of the first file that waits, whatever it waits for, and is now otherwise.
+// TestCompleteUpTo checks that the watermark stands at the arrival of the first file that waits, whatever the file
+// waits for, and that it is now if none waits.
 func TestCompleteUpTo(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
@@ -92,7 +93,7 @@ func TestCompleteUpTo(t *testing.T) {
 	h.freshness("idle again", func(f control.Freshness) bool { return f.Waiting == 0 && f.LagMS == 0 })
 }
 
-// answer lets AtHoc confirm the first line of a file.
+// answer publishes AtHoc's confirmation of the first line of a file.
 func (h *harness) answer(file, employee string, waited time.Duration) {
 	h.t.Helper()
 	h.resolver.publish(h.t.Context(), &event.Acks{Answers: []event.Answer{{
@@ -100,7 +101,8 @@ func (h *harness) answer(file, employee string, waited time.Duration) {
 	}}})
 }
 
-// TestWhatCameWhileIngestWasDown: a file that lay there when ingest began arrived when it was put there, and counts before it is read.
+// TestWhatCameWhileIngestWasDown checks that a file that was put there before ingest started counts as waiting before
+// it is read, with the time at which it was put there as its arrival.
 func TestWhatCameWhileIngestWasDown(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
@@ -117,7 +119,7 @@ func TestWhatCameWhileIngestWasDown(t *testing.T) {
 	}
 }
 
-// TestHowLongRowsTake: the whole way of a row, its parts, and who waited longest.
+// TestHowLongRowsTake checks the time that a row takes in all, its parts, and who waited longest.
 func TestHowLongRowsTake(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
@@ -136,7 +138,7 @@ func TestHowLongRowsTake(t *testing.T) {
 		t.Errorf("%+v, worst %+v", f, w)
 	}
 
-	h.answer(idFor(text), "007", time.Hour) // the same again is no other row
+	h.answer(idFor(text), "007", time.Hour) // the same answer again is not another row
 
 	answer, err := control.Ask[control.SlowestAnswer](t.Context(), h.conn.NC, topology.Ingest, control.Slowest, control.Nothing{})
 	if err != nil || answer.Employee != "007" || answer.Row == nil || answer.Row.Line != 1 {
@@ -146,8 +148,8 @@ func TestHowLongRowsTake(t *testing.T) {
 	h.freshness("still one", func(f control.Freshness) bool { return f.Rows == 1 })
 }
 
-// TestWhatWaitsForAPersonIsCountedApart: a file of which every open row is held does not hold the watermark back, for as long as the
-// resolver says so; one with another open row does.
+// TestWhatWaitsForAPersonIsCountedApart checks that a file whose open rows are all held does not hold the watermark
+// back for as long as the resolver reports the hold, but that a file with another open row does.
 func TestWhatWaitsForAPersonIsCountedApart(t *testing.T) {
 	h := newHarness(t)
 	h.resolve().mute(true)
@@ -204,7 +206,7 @@ func TestWhatWaitsForAPersonIsCountedApart(t *testing.T) {
 	h.freshness("nobody says so any more", func(f control.Freshness) bool { return f.Held == 0 && f.Waiting == 2 })
 }
 
-// TestUnmappedRowsAreCountedApart within the last hour.
+// TestUnmappedRowsAreCountedApart checks that unmapped rows of the last hour are counted separately.
 func TestUnmappedRowsAreCountedApart(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()

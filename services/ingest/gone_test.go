@@ -17,7 +17,8 @@ const (
 	readAgain = "files wait although nothing is under way"
 )
 
-// impatient starts ingest with a watchdog that looks all the time, puts a file and waits until its entries are lost.
+// impatient starts ingest with a stall detector that checks all the time, puts a file, and waits until its entries
+// are lost.
 func impatient(t *testing.T, text string) (*harness, *fakeResolver) {
 	t.Helper()
 	h := newHarness(t)
@@ -31,13 +32,14 @@ func impatient(t *testing.T, text string) (*harness, *fakeResolver) {
 	return h, r
 }
 
-// settledAll checks that each row of the one file has got its outcome from the resolver.
+// settledAll checks that each row of the only file has got its outcome from the resolver.
 func (h *harness) settledAll(n int) {
 	h.t.Helper()
 
 	f := h.files()["a.csv"]
 	if f.Status == ledger.Done {
-		// A reading that ended after the move has found it once more; ingest was stopped before it saw that nothing is left there.
+		// A reading that ended after the move has found the file once more, and ingest was stopped before it saw that
+		// nothing is left there.
 		h.start()
 		f = h.files()["a.csv"]
 	}
@@ -47,7 +49,7 @@ func (h *harness) settledAll(n int) {
 	}
 }
 
-// TestDirectoryAwayIsNoFileGone: a share is not there for a while.
+// TestDirectoryAwayIsNoFileGone checks that files are not given up while a network share is away.
 func TestDirectoryAwayIsNoFileGone(t *testing.T) {
 	h, r := impatient(t, rows("a", 2))
 	away := h.cfg.CSVDirectory + ".away"
@@ -72,7 +74,8 @@ func TestDirectoryAwayIsNoFileGone(t *testing.T) {
 	h.settledAll(2)
 }
 
-// TestPutBack: a file that was given up turns up again, under its own name or another one.
+// TestPutBack checks that a file that was given up is taken up again when it returns, under its own name or another
+// one.
 func TestPutBack(t *testing.T) {
 	t.Parallel()
 
@@ -87,7 +90,7 @@ func TestPutBack(t *testing.T) {
 			eventually(t, "given up", func() bool { return h.log.Count(givenUp) == 1 })
 			r.mute(false)
 
-			if err := os.Rename(kept, h.in(name)); err != nil { // it looks as it did
+			if err := os.Rename(kept, h.in(name)); err != nil { // its stat is the same as before
 				t.Fatal(err)
 			}
 
@@ -97,7 +100,8 @@ func TestPutBack(t *testing.T) {
 	}
 }
 
-// TestTouchedWhileItIsReadAgain: the content of a file that waits lies there all the time.
+// TestTouchedWhileItIsReadAgain checks that a file that waits is not given up when it is touched: its content lies
+// there all the time.
 func TestTouchedWhileItIsReadAgain(t *testing.T) {
 	h := newHarness(t)
 	h.tune.check, h.tune.stallTimeout = 20*time.Millisecond, 60*time.Millisecond
@@ -124,7 +128,7 @@ func TestTouchedWhileItIsReadAgain(t *testing.T) {
 	h.settledAll(n)
 }
 
-// TestTouchedWhileItIsReadFirst: a part of it is in the ledger by then.
+// TestTouchedWhileItIsReadFirst touches a file when a part of it is in the ledger already.
 func TestTouchedWhileItIsReadFirst(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
@@ -142,7 +146,7 @@ func TestTouchedWhileItIsReadFirst(t *testing.T) {
 	h.settledAll(n)
 }
 
-// TestStoppedWhileItIsRead: a part of a file is in the ledger when ingest is told to end.
+// TestStoppedWhileItIsRead stops ingest when a part of a file is in the ledger.
 func TestStoppedWhileItIsRead(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()

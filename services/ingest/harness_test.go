@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction(bustest.LeftBehind))
 }
 
-// deadline is how long a test waits for what must come; a busy machine is slow.
+// deadline is how long a test waits for something that must happen; a busy machine is slow.
 const deadline = 4 * time.Minute
 
 // harness runs ingest against a real broker of its own, with a resolver that settles every row at once.
@@ -65,7 +65,7 @@ type harness struct {
 	ended  chan error
 }
 
-// newHarness has the test run beside others.
+// newHarness returns a harness, and makes the test run in parallel with others.
 func newHarness(t *testing.T) *harness {
 	t.Helper()
 	t.Parallel()
@@ -93,7 +93,7 @@ func newHarness(t *testing.T) *harness {
 
 	h.conn = h.srv.Connect(t)
 	t.Cleanup(func() {
-		_ = h.stop() // it says itself what is wrong
+		_ = h.stop() // it reports itself what is wrong
 		if h.resolver != nil {
 			h.resolver.stop()
 		}
@@ -106,12 +106,12 @@ func newHarness(t *testing.T) *harness {
 	return h
 }
 
-// provision makes the streams, for tests that need them before ingest runs.
+// provision creates the streams, for tests that need them before ingest runs.
 func (h *harness) provision() {
 	h.t.Helper()
 	eventually(h.t, "the streams are made", func() bool {
 		err := topology.Provision(h.t.Context(), h.conn.JS, topology.From(h.cfg.Broker, h.cfg.Calls), topology.Everyone)
-		if err != nil && !errors.Is(err, context.DeadlineExceeded) { // which is a busy machine
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) { // a timeout only means that the machine is busy
 			h.t.Fatalf("provision: %v", err)
 		}
 
@@ -119,7 +119,7 @@ func (h *harness) provision() {
 	})
 }
 
-// start runs ingest until stop.
+// start runs ingest until stop is called.
 func (h *harness) start() {
 	h.t.Helper()
 
@@ -134,7 +134,7 @@ func (h *harness) start() {
 	go func() { ended <- run(ctx, cfg, deps, tune) }()
 }
 
-// stop ends ingest and returns what it said.
+// stop stops ingest and returns its error.
 func (h *harness) stop() error {
 	if h.cancel == nil {
 		return nil
@@ -213,7 +213,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// rows makes n rows, each for another employee.
+// rows returns n rows, each for another employee.
 func rows(prefix string, n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -250,7 +250,7 @@ func names(t *testing.T, dir string) []string {
 	var list []string
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), probe) {
-			continue // ingest is just trying whether it may write here
+			continue // ingest's test whether it can write here
 		}
 
 		list = append(list, e.Name())
@@ -276,8 +276,8 @@ func (h *harness) book(look func(*ledger.Ledger)) {
 	look(l)
 }
 
-// files waits until no finished file is on its way any more, stops ingest and returns its records by name, after checking the
-// promise on each that is done.
+// files waits until no finished file is waiting to be moved any more, and stops ingest. It returns the records by
+// name, after checking the promise for each file that is done.
 func (h *harness) files() map[string]*ledger.File {
 	h.t.Helper()
 	h.arrived()
@@ -301,7 +301,8 @@ func (h *harness) files() map[string]*ledger.File {
 	return byName
 }
 
-// arrived waits until the ledger says of each finished file that it was moved: a file that lies where it belongs may not be noted yet.
+// arrived waits until the ledger records all finished files as moved: the move of a file that already lies where it
+// belongs may not be recorded yet.
 func (h *harness) arrived() {
 	h.t.Helper()
 
@@ -327,7 +328,7 @@ type fakeResolver struct {
 	entries   map[string]map[int]event.Entry // by file and row
 	sequences map[string]int64
 	feeds     map[string]string // by file
-	sequence  []string          // "settled <file>", "open <file>", "recovered <memory>" as they came
+	sequence  []string          // "settled <file>", "open <file>", "recovered <epoch>", in the order of arrival
 	messages  int
 	discarded int
 }
@@ -343,7 +344,7 @@ func (r *fakeResolver) stop() {
 	r.ended.Wait()
 }
 
-// run consumes until ctx ends, through losses of the broker and its store.
+// run consumes entries until ctx ends, through losses of the broker and its store.
 func (r *fakeResolver) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		cons, err := r.conn.JS.Consumer(ctx, topology.StreamEntries, topology.ConsumerResolverEntries)
@@ -411,7 +412,7 @@ func (r *fakeResolver) handle(ctx context.Context, got []jetstream.Msg) {
 	}
 
 	for _, m := range got {
-		_ = m.Ack() // lost with the broker at worst, then it comes again
+		_ = m.Ack() // if the broker loses it, the message is delivered again
 	}
 }
 
@@ -480,14 +481,14 @@ func (r *fakeResolver) learn(e *event.Entries, acks *event.Acks) {
 	}
 }
 
-// entriesOf returns what came of a file, by row; nil if nothing did.
+// entriesOf returns the entries that were received of a file, by row; nil if there are none.
 func (r *fakeResolver) entriesOf(id string) map[int]event.Entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.entries[id])
 }
 
-// fileCount is how many files something came of.
+// fileCount returns of how many files entries were received.
 func (r *fakeResolver) fileCount() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -500,7 +501,7 @@ func (r *fakeResolver) messageCount() int {
 	return r.messages
 }
 
-// mute makes the resolver read and lose everything, or answer again.
+// mute makes the resolver read everything and lose it, or answer again.
 func (r *fakeResolver) mute(on bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -520,7 +521,7 @@ func (r *fakeResolver) lost() int {
 	return r.discarded
 }
 
-// forget makes a file one that the resolver has never seen.
+// forget makes the resolver forget a file, as if it had never seen it.
 func (r *fakeResolver) forget(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -529,7 +530,7 @@ func (r *fakeResolver) forget(id string) {
 	delete(r.sequences, id)
 }
 
-// setEpoch says that the resolver has a memory of this name.
+// setEpoch announces the epoch of the resolver's state store.
 func (r *fakeResolver) setEpoch(t *testing.T, epoch string) {
 	t.Helper()
 
@@ -543,7 +544,7 @@ func (r *fakeResolver) setEpoch(t *testing.T, epoch string) {
 	}
 }
 
-// feedOf returns the feed of a file's entries.
+// feedOf returns the feed that the entries of a file name.
 func (r *fakeResolver) feedOf(id string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

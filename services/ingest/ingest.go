@@ -1,12 +1,15 @@
-// Package ingest owns the files: it finds them, reads them, publishes their entries, keeps the ledger of what became of each
-// row, and moves a file out of the input directory when all of its rows are settled. Nothing else moves files.
+// Package ingest owns the files: it finds them, reads them, publishes their entries, keeps the ledger of what became
+// of each row, and moves a file out of the input directory when all of its rows are settled. Nothing else moves
+// files.
 //
-// The files are the write-ahead log of the whole program. What ingest does can be repeated at any point: the broker's
-// store, the ledger, or the resolver's state store may be lost, and reading the files again leads to the same end.
+// The files are the write-ahead log of the whole program. Everything ingest does can be repeated at any point: the
+// broker's store, the ledger, or the resolver's state store may be lost, and reading the files again leads to the
+// same result.
 //
-// A row's way, by package: internal/watch finds its file, internal/intake reads it with internal/content and internal/bobocsv,
-// takes it into internal/ledger and publishes it with internal/entries; settle.go notes its outcome; internal/mover moves the
-// file, and internal/retention deletes it in the end. internal/recovery rebuilds what was lost.
+// The path of a row, by package: internal/watch finds its file; internal/intake reads the file with internal/content
+// and internal/bobocsv, takes the row into internal/ledger and publishes it with internal/entries; settle.go notes
+// its outcome; internal/mover moves the file, and internal/retention finally deletes it. internal/recovery rebuilds
+// what was lost.
 package ingest
 
 import (
@@ -36,8 +39,9 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Run runs ingest until ctx ends; then it returns nil. It returns an error only for what waiting cannot fix: directories
-// that cannot be used, a ledger that is held by another process or cannot be written. It waits for what is missing in the broker.
+// Run runs ingest until ctx ends, and then returns nil. It returns an error only for problems that waiting cannot
+// fix: directories that cannot be used, or a ledger that another process holds or that cannot be written. It waits
+// for anything that is missing in the broker.
 func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	t := defaultTuning()
 	if deps.Now != nil {
@@ -47,19 +51,21 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	return run(ctx, cfg, deps, t)
 }
 
-// tuning holds what only tests change.
+// tuning holds the values that only tests change.
 type tuning struct {
 	now func() time.Time
-	// check is how often the housekeeping runs, patience how long nothing must have moved for files to be resent.
+	// check is how often housekeeping runs. stallTimeout is for how long nothing must have been settled or under way
+	// before the files that wait are published again.
 	check, stallTimeout time.Duration
-	// retry is the first pause after a failure, maxRetry the longest.
+	// retry is the first pause after a failure, maxRetry the longest one.
 	retry, maxRetry time.Duration
-	// purgeRecords is how many records a purge examines in a go, purgeTime how long a part of it takes.
+	// purgeRecords is how many records a purge examines at a time, purgeTime how long one part of a purge may take.
 	purgeRecords int
 	purgeTime    time.Duration
 	remove       func(path string) error
 	hit          failpoint.Hit
-	// onIdle is called when the reader waits for something to do, onReady when ingest begins and ceases to work with the broker.
+	// onIdle is called when the reader waits for something to do, onReady when ingest starts and stops working with
+	// the broker.
 	onIdle  func()
 	onReady func(ready bool)
 }
@@ -71,7 +77,7 @@ func defaultTuning() tuning {
 	}
 }
 
-// service is ingest while it runs. Its parts that need no broker work through outages of the broker.
+// service is ingest while it runs. The parts that need no broker keep working while the broker is away.
 type service struct {
 	tuning
 	cfg       Config
@@ -108,7 +114,7 @@ func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) (err erro
 	defer cancel(nil)
 
 	hit := t.hit
-	t.hit = func(p failpoint.Point) error { // a crash ends everything, not only the part that it comes upon
+	t.hit = func(p failpoint.Point) error { // a crash ends everything, not only the part in which it happens
 		err := hit(p)
 		if err != nil {
 			cancel(err)
@@ -160,7 +166,7 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 		Intake: s.intake, Inputs: cfg.Inputs(), Lifetime: cfg.Lifetime.Duration(), Pause: s.mover.Pause,
 		FirstPause: t.retry, MaxPause: t.maxRetry,
 	}
-	for _, dir := range []string{cfg.FailedDirectory, cfg.ProcessedDirectory} { // a file whose dead rows were repaired goes this way
+	for _, dir := range []string{cfg.FailedDirectory, cfg.ProcessedDirectory} { // in the order in which repaired files move
 		if dir != "" {
 			s.recovery.Finished = append(s.recovery.Finished, dir)
 		}
@@ -179,7 +185,7 @@ func newService(cfg Config, deps program.Deps, log *slog.Logger, l *ledger.Ledge
 	return s, nil
 }
 
-// watch makes a watcher for each input directory, all of which report to one tracker.
+// watch makes a watcher for each input directory. All of them report to one tracker.
 func (s *service) watch() {
 	s.found = watch.NewTracker(s.cfg.SettleTime, s.log)
 	for _, in := range s.cfg.Inputs() {
@@ -226,7 +232,7 @@ func endOf(ctx context.Context, err error) error {
 	return err
 }
 
-// dropNames drops the names that are not in the input directories any more.
+// dropNames drops from the ledger the names that are not in the input directories any more.
 func (s *service) dropNames() error {
 	there := map[string]bool{}
 	for _, in := range s.cfg.Inputs() {
@@ -279,7 +285,7 @@ func (s *service) count(c ledger.Change) {
 	}
 }
 
-// logFinished writes the one line that each file gets, and the end of its trace.
+// logFinished writes the one log line that each finished file gets, and records the end of its trace.
 func (s *service) logFinished(f *ledger.File, to string) {
 	s.deps.Telemetry.NoteFile(f.ID, telemetry.Work{
 		Name: "settle rows", Began: f.FirstSeen, Ended: f.Finished, Counts: map[string]int{"rows": f.Rows, "rejected": f.Rejected},
@@ -305,7 +311,7 @@ func (s *service) logFinished(f *ledger.File, to string) {
 	}
 }
 
-// streamConfig is for the stream of entries of a session.
+// streamConfig returns the configuration of a session's stream of entries.
 func (s *service) streamConfig() entries.Config {
 	return entries.Config{
 		Conn: s.deps.Conn, Log: s.log, MaxAge: s.cfg.Broker.MaxAge, Now: s.now, FirstPause: s.retry, MaxPause: s.maxRetry,

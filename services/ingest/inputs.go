@@ -1,6 +1,6 @@
 package ingest
 
-// The input directories: one of CSV_DIRECTORY, or those of FEEDS.
+// The input directories: that of CSV_DIRECTORY, or those of FEEDS.
 
 import (
 	"context"
@@ -16,13 +16,13 @@ import (
 	"bobosync/shared/control"
 )
 
-// Feeds are input directories with names, read from north=/srv/north,south=/srv/south.
+// Feeds are named input directories, read from text such as north=/srv/north,south=/srv/south.
 type Feeds []files.Input
 
-// feedName is what a feed may be called: its name is a part of keys, and begins the names of its files.
+// feedName matches the names that a feed may have: the name becomes part of keys, and the prefix of its files' names.
 var feedName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,31}$`)
 
-// EnvDecode reads the setting.
+// EnvDecode reads the setting FEEDS.
 func (f *Feeds) EnvDecode(_ context.Context, text string) error {
 	*f = nil
 	for part := range strings.SplitSeq(text, ",") {
@@ -46,7 +46,7 @@ func (f *Feeds) EnvDecode(_ context.Context, text string) error {
 	return nil
 }
 
-// Inputs are the input directories.
+// Inputs returns the input directories.
 func (c Config) Inputs() files.Inputs {
 	if len(c.Feeds) == 0 {
 		return files.Inputs{{Feed: files.DefaultFeed, Dir: c.CSVDirectory}}
@@ -54,7 +54,7 @@ func (c Config) Inputs() files.Inputs {
 	return files.Inputs(c.Feeds)
 }
 
-// InputDirectories are the input directories by the names that messages use for them.
+// InputDirectories returns the input directories with the names that messages use for them.
 func (c Config) InputDirectories() (all []struct{ Name, Dir string }) {
 	for _, in := range c.Inputs() {
 		all = append(all, struct{ Name, Dir string }{control.InputDirectory(in.Feed), in.Dir})
@@ -62,7 +62,7 @@ func (c Config) InputDirectories() (all []struct{ Name, Dir string }) {
 	return all
 }
 
-// validateInputs reports input directories that are missing or contradict each other. It touches no disk.
+// validateInputs reports input directories that are missing or contradict each other. It does not access the disk.
 func (c *Config) validateInputs() error {
 	if len(c.Feeds) == 0 {
 		if c.CSVDirectory == "" {
@@ -97,7 +97,7 @@ func (c *Config) validateInputs() error {
 	return errors.Join(errs...)
 }
 
-// apart refuses directories of which one is or lies within the other.
+// apart returns an error if one of the two directories is the other or lies within it.
 func apart(a, b files.Input, within func(inner, outer string) bool) error {
 	switch inner, outer := within(a.Dir, b.Dir), within(b.Dir, a.Dir); {
 	case inner && outer:
@@ -111,7 +111,7 @@ func apart(a, b files.Input, within func(inner, outer string) bool) error {
 	return nil
 }
 
-// within reports whether a path is or lies within another one, as they are written.
+// within reports whether inner is outer or lies within it, judged by the paths as they are written.
 func within(inner, outer string) bool {
 	a, err1 := filepath.Abs(inner)
 	b, err2 := filepath.Abs(outer)
@@ -124,7 +124,8 @@ func within(inner, outer string) bool {
 	return err == nil && path != ".." && !strings.HasPrefix(path, ".."+string(filepath.Separator))
 }
 
-// apartOnDisk is validateInputs for the paths with links resolved.
+// apartOnDisk checks as validateInputs does that the feeds have separate directories, but with symbolic links
+// resolved.
 func (c Config) apartOnDisk() error {
 	var errs []error
 	for i, a := range c.Feeds {

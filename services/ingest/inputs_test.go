@@ -15,7 +15,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestFeedsThatContradict are refused by name.
+// TestFeedsThatContradict checks that feeds that contradict each other are refused, with their names.
 func TestFeedsThatContradict(t *testing.T) {
 	t.Parallel()
 
@@ -65,8 +65,9 @@ func TestFeedsThatContradict(t *testing.T) {
 	}
 }
 
-// TestSeveralFeeds: files of one name come from two feeds and are kept apart, also when the ledger is lost; a directory that is gone holds
-// up no other feed; and a feed that is given up is not waited for.
+// TestSeveralFeeds checks that files of the same name from two feeds are kept apart, even after the ledger was lost,
+// that a directory that is gone does not hold up another feed, and that nothing waits for a feed that is not
+// configured any more.
 func TestSeveralFeeds(t *testing.T) {
 	h := newHarness(t)
 	north, south := h.cfg.CSVDirectory, h.cfg.CSVDirectory+"-south"

@@ -6,7 +6,7 @@ import (
 	"bobosync/services/ingest/internal/ledger"
 )
 
-// The ledger as operators' commands look at it.
+// The ledger as operators' commands see it.
 type (
 	// Ledger is what ingest knows of files and rows; see its methods Files, File and Rows.
 	Ledger = ledger.Ledger
@@ -18,8 +18,8 @@ type (
 	Code = ledger.Code
 )
 
-// OpenLedger opens the ledger of an ingest that does not run: the file serves one process at a time, and it is an error that
-// names the file if another one has it. Close it after use.
+// OpenLedger opens the ledger of an ingest that is not running. Only one process at a time can have the file open; if
+// another one has it, the error names the file. Close the ledger after use.
 func OpenLedger(cfg Config, log *slog.Logger) (*Ledger, error) {
 	return ledger.Open(cfg.LedgerPath(), log)
 }

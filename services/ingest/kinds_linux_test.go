@@ -1,6 +1,6 @@
 package ingest
 
-// What lies in the directories of others, and what befalls them.
+// What may lie in directories that others write to, and what may happen to these directories.
 
 import (
 	"fmt"
@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mounted mounts something for as long as the test lasts, or until off is called.
+// mounted mounts a file system for as long as the test lasts, or until off is called.
 func mounted(t *testing.T, source, target, kind string, flags uintptr, data string) (off func()) {
 	t.Helper()
 
@@ -46,7 +46,7 @@ func mounted(t *testing.T, source, target, kind string, flags uintptr, data stri
 	return off
 }
 
-// readOnly makes a directory a read-only file system.
+// readOnly turns a directory into a read-only file system.
 func readOnly(t *testing.T, dir string) (off func()) {
 	off = mounted(t, dir, dir, "", unix.MS_BIND, "")
 	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
@@ -56,7 +56,8 @@ func readOnly(t *testing.T, dir string) (off func()) {
 	return off
 }
 
-// TestWhatKeepsFilesFromLeaving: it is said of the file or of the directory, hinders no reading, and ends when its cause does.
+// TestWhatKeepsFilesFromLeaving checks that the reason is reported of the file or of the directory, does not hinder
+// reading, and ends with its cause.
 func TestWhatKeepsFilesFromLeaving(t *testing.T) {
 	for name, block := range map[string]func(t *testing.T, h *harness) (free func()){
 		"the input directory is read-only":     func(t *testing.T, h *harness) func() { return readOnly(t, h.cfg.CSVDirectory) },
@@ -83,7 +84,7 @@ func TestWhatKeepsFilesFromLeaving(t *testing.T) {
 			return mounted(t, other, h.in("a.csv"), "", unix.MS_BIND, "")
 		},
 		"the processed directory is a file": func(t *testing.T, h *harness) func() {
-			if err := os.Rename(h.cfg.ProcessedDirectory, h.cfg.ProcessedDirectory+".away"); err != nil { // ingest may be trying it
+			if err := os.Rename(h.cfg.ProcessedDirectory, h.cfg.ProcessedDirectory+".away"); err != nil { // ingest may be testing the directory
 				t.Fatal(err)
 			}
 
@@ -134,7 +135,7 @@ func TestWhatKeepsFilesFromLeaving(t *testing.T) {
 	}
 }
 
-// sparse makes a file that begins with a text and ends with one, and takes no room in between.
+// sparse creates a file that begins and ends with the given texts and takes no disk space in between.
 func sparse(t *testing.T, path, begin, end string, size int64) {
 	t.Helper()
 
@@ -160,8 +161,8 @@ func sparse(t *testing.T, path, begin, end string, size int64) {
 	}
 }
 
-// TestNothingHoldsUpAFile: whatever lies in the input directory, a good file that comes goes through at once, and what is no file of
-// bookings is put away or told.
+// TestNothingHoldsUpAFile checks that whatever lies in the input directory, a good file that arrives goes through at
+// once, and that anything that is not a file of bookings is put away or reported.
 func TestNothingHoldsUpAFile(t *testing.T) {
 	h := newHarness(t)
 	h.cfg.MaxFileSize = 1 << 40
@@ -229,7 +230,7 @@ func TestNothingHoldsUpAFile(t *testing.T) {
 	}
 }
 
-// TestProblemsThatEndWhileIngestIsDown: nothing is told of them any more.
+// TestProblemsThatEndWhileIngestIsDown checks that such problems are not reported any more.
 func TestProblemsThatEndWhileIngestIsDown(t *testing.T) {
 	h := newHarness(t)
 	h.cfg.MaxFileSize = 4096

@@ -24,16 +24,17 @@ import (
 )
 
 const (
-	// maxFiles bounds the files of an answer that asks for no number, maxNames the names in a state, so that it stays small when
-	// something is wrong with thousands of files.
+	// maxFiles bounds the files in an answer if the request names no number. maxNames bounds the names in a state, so
+	// that it stays small when something is wrong with thousands of files.
 	maxFiles, maxNames = 200, 100
-	// rowsPerAnswer, rowsBytes and filesBytes keep an answer below the broker's limit of 1 MB, detailBytes a single row.
+	// rowsPerAnswer, rowsBytes and filesBytes keep an answer below the broker's limit of 1 MB; detailBytes bounds the
+	// detail of a single row.
 	rowsPerAnswer = 5000
 	rowsBytes     = 512 << 10
 	filesBytes    = 512 << 10
 	detailBytes   = 4 << 10
-	// onItsWay is how long a file that came may be on its way: of a feed that brings one after the other there is always such a one, and
-	// it would never be judged.
+	// onItsWay is how long after its arrival a file counts as still on its way. A feed that brings one file after the
+	// other always has such a file; if it counted as waiting, the feed would never be judged.
 	onItsWay = time.Minute
 )
 
@@ -66,7 +67,7 @@ func (o *operators) endpoints() []control.Endpoint {
 	}
 }
 
-// findFile finds files by name, id, or the beginning of an id: the latest of them, if they are many.
+// findFile finds files by name, id, or the beginning of an id. If there are many, it returns the latest of them.
 func (o *operators) findFile(_ context.Context, req control.FindRequest) ([]control.FoundFile, error) {
 	if req.Text == "" {
 		return nil, control.Refuse("name a file, or the beginning of its id")
@@ -130,7 +131,7 @@ func (o *operators) listFiles(_ context.Context, req control.FilesRequest) (cont
 	return answer, nil
 }
 
-// problems are what in the input directory cannot be read as a file, as operators see the names.
+// problems returns the wanted names in the input directory that cannot be read as a file, as operators see the names.
 func (o *operators) problems(wanted func(name string) bool) map[string]control.Problem {
 	all := map[string]control.Problem{}
 	for name, p := range o.found.Problems() {
@@ -144,8 +145,8 @@ func (o *operators) problems(wanted func(name string) bool) map[string]control.P
 
 func bySince(a, b control.Problem) int { return a.Since.Compare(b.Since) }
 
-// named returns the files that a text may name, oldest reading first: the only one if it is a whole id, which is found without reading the
-// records of all.
+// named returns the files that a text may name, oldest reading first. For a whole id it returns only that file,
+// without reading all records.
 func (o *operators) named(text string) ([]*ledger.File, error) {
 	if f, err := o.ledger.File(text); f != nil || err != nil {
 		return []*ledger.File{f}, err
@@ -153,7 +154,7 @@ func (o *operators) named(text string) ([]*ledger.File, error) {
 	return o.ledger.Files()
 }
 
-// matches reports whether the text names the file; an empty text names all.
+// matches reports whether the text names the file. An empty text names every file.
 func matches(f *ledger.File, text string) bool {
 	if text == "" || ledger.Display(f.Name) == text || len(text) >= 6 && strings.HasPrefix(f.ID, text) {
 		return true
@@ -192,7 +193,8 @@ func (o *operators) stateOf(f *ledger.File, blocked map[string]string) control.F
 	return state
 }
 
-// blockedSince is since when a file that cannot be moved should have been: since it was finished, or found again after that.
+// blockedSince returns since when a file that cannot be moved should have been moved: since it was finished, or since
+// it was found again after that.
 func blockedSince(f *ledger.File) time.Time {
 	since := f.Finished
 	for _, p := range f.Copies.InInput() {
@@ -240,7 +242,7 @@ func (o *operators) listRows(_ context.Context, req control.RowsRequest) (contro
 	return answer, nil
 }
 
-// needsAttention reports whether such a row may need somebody's attention.
+// needsAttention reports whether a row with this code may need somebody's attention.
 func needsAttention(c ledger.Code) bool {
 	switch c {
 	case ledger.Code(event.Dead), ledger.Code(event.Withheld), ledger.Code(event.Unmapped), ledger.Code(event.UnknownUser), ledger.Code(event.ForbiddenUser):
@@ -250,7 +252,7 @@ func needsAttention(c ledger.Code) bool {
 	}
 }
 
-// explanations are the outcomes' names for people.
+// explanations are the outcomes in words for people.
 var explanations = map[event.Outcome]string{
 	event.Pending:       "waits for its outcome",
 	event.Applied:       "AtHoc has taken it",
@@ -281,7 +283,7 @@ func explain(row ledger.Row) string {
 	}
 }
 
-// state is how ingest is doing.
+// state returns how ingest is doing.
 func (o *operators) state(context.Context, control.Nothing) (control.IngestState, error) {
 	fresh, c, err := o.fresh.state()
 	if err != nil {
@@ -343,7 +345,7 @@ func (o *operators) addBlocked(state *control.IngestState) error {
 	return nil
 }
 
-// first returns the first values of a map, by the order of compare, with their names.
+// first returns the first maxNames entries of a map, by the order of compare. It may delete the others from the map.
 func first[V any](all map[string]V, compare func(a, b V) int) map[string]V {
 	if len(all) <= maxNames {
 		return all

@@ -22,7 +22,7 @@ import (
 
 const day = 24 * time.Hour
 
-// clock is a clock that tests put forward.
+// clock is a clock that tests can put forward.
 type clock struct{ ahead atomic.Int64 }
 
 func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
@@ -34,7 +34,7 @@ func (h *harness) clock() *clock {
 	return c
 }
 
-// purge asks ingest, once it is there, for one part of a purge.
+// purge asks ingest, once it serves requests, for one part of a purge.
 func (h *harness) purge(req control.PurgeRequest) (answer control.PurgeAnswer, err error) {
 	h.t.Helper()
 	eventually(h.t, "ingest serves operators", func() bool {
@@ -45,7 +45,7 @@ func (h *harness) purge(req control.PurgeRequest) (answer control.PurgeAnswer, e
 	return answer, err
 }
 
-// purgeAll asks until there is no more to do.
+// purgeAll asks for parts of a purge until there is nothing more to do.
 func (h *harness) purgeAll(req control.PurgeRequest) control.PurgeAnswer {
 	h.t.Helper()
 
@@ -68,12 +68,12 @@ func (h *harness) purgeAll(req control.PurgeRequest) control.PurgeAnswer {
 	return all
 }
 
-// filesOlder asks for the files of some days to be deleted, and no records.
+// filesOlder returns a request to delete files older than some days, and no records.
 func (c *clock) filesOlder(days int) control.PurgeRequest {
 	return control.PurgeRequest{FilesBefore: c.now().Add(-time.Duration(days) * day), By: "test"}
 }
 
-// moved puts files and waits until ingest has moved all of them and said so.
+// moved puts files and waits until ingest has moved all of them and logged that.
 func (h *harness) moved(texts map[string]string) {
 	h.t.Helper()
 
@@ -87,7 +87,7 @@ func (h *harness) moved(texts map[string]string) {
 	})
 }
 
-// noted waits until the ledger says that the file under a name was moved.
+// noted waits until the ledger records that the file under a name was moved.
 func (h *harness) noted(name string) {
 	h.t.Helper()
 	eventually(h.t, "the move is noted", func() bool {
@@ -120,7 +120,8 @@ func rowCount(t *testing.T, l *ledger.Ledger, id string) (n int) {
 	return n
 }
 
-// TestPurgeDeletesOnlyWhatItMay: old processed files whose content is what was read, and nothing else.
+// TestPurgeDeletesOnlyWhatItMay checks that only old processed files are deleted, and only if their content is what
+// was read.
 func TestPurgeDeletesOnlyWhatItMay(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
@@ -137,7 +138,7 @@ func TestPurgeDeletesOnlyWhatItMay(t *testing.T) {
 	h.noted("copy of plain.csv")
 
 	other := row("9")
-	write(t, h.done("stranger.csv"), row("8")) // nobody has told the ledger of it
+	write(t, h.done("stranger.csv"), row("8")) // unknown to the ledger
 	write(t, h.done("changed.csv"), other)     // of the same size
 
 	now := time.Now()
@@ -201,7 +202,7 @@ func TestPurgeDeletesOnlyWhatItMay(t *testing.T) {
 	})
 }
 
-// TestPurgeReadsWhatIsNew: a producer has appended to a processed file weeks after it was moved.
+// TestPurgeReadsWhatIsNew: a producer appended to a processed file weeks after the file was moved.
 func TestPurgeReadsWhatIsNew(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
@@ -234,7 +235,8 @@ func TestPurgeReadsWhatIsNew(t *testing.T) {
 	eventually(t, "moved again", func() bool { return there(h.done("a.csv")) && !there(h.in("a.csv")) })
 }
 
-// TestPurgeLeavesWhatIsYoung: what may be read again after a loss of memory stays, whatever is asked for.
+// TestPurgeLeavesWhatIsYoung checks that files that may be read again after the loss of a state store stay, whatever
+// the request says.
 func TestPurgeLeavesWhatIsYoung(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
@@ -260,7 +262,7 @@ func TestPurgeLeavesWhatIsYoung(t *testing.T) {
 	}
 }
 
-// TestPurgeWithMovingOff: the files stay where they are, and their records with them.
+// TestPurgeWithMovingOff checks that the files stay where they are, and their records with them.
 func TestPurgeWithMovingOff(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
@@ -282,7 +284,8 @@ func TestPurgeWithMovingOff(t *testing.T) {
 	}
 }
 
-// TestPurgedFileComesAgain: with the record it is known and moved at once; without it, it is read as a new one.
+// TestPurgedFileComesAgain: as long as the record is there, the file is known and moved at once. Without the record,
+// it is read as a new file.
 func TestPurgedFileComesAgain(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
@@ -323,7 +326,7 @@ func TestPurgedFileComesAgain(t *testing.T) {
 		t.Fatalf("the record was not forgotten: %+v", answer)
 	}
 
-	r.forget(idFor(text)) // it gets another place in the order of reading
+	r.forget(idFor(text)) // it gets another sequence number in the order of reading
 	h.moved(map[string]string{"c.csv": text})
 
 	if f := h.files()["c.csv"]; f.Status != ledger.Moved || f.Codes[ledger.Code(event.Applied)] != 1 || !f.Purged.IsZero() {
@@ -335,8 +338,9 @@ func TestPurgedFileComesAgain(t *testing.T) {
 	}
 }
 
-// TestPurgedFileIsRecovered: a copy of a purged file that came again is read when the resolver lost its memory; a row that was
-// refused then is refused now, although nobody remembers the single rows.
+// TestPurgedFileIsRecovered checks that a copy of a purged file that turned up again is read when the resolver has
+// lost its state store. A row that was rejected then is rejected again, although the codes of the single rows were
+// dropped.
 func TestPurgedFileIsRecovered(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
@@ -359,7 +363,7 @@ func TestPurgedFileIsRecovered(t *testing.T) {
 	h.put("b.csv", text)
 	eventually(t, "moved", func() bool { return there(h.done("b.csv")) && !there(h.in("b.csv")) })
 	h.noted("b.csv")
-	c.ahead.Store(0) // the file system's clock is not ahead, and tells which files are young
+	c.ahead.Store(0) // the clock of the file system, which says which files are young, is not ahead
 	c.forward(3 * time.Hour)
 
 	before := len(r.history())
@@ -382,7 +386,7 @@ func TestPurgedFileIsRecovered(t *testing.T) {
 	})
 }
 
-// TestPurgeKilledInBetween: whatever it had done, the next purge accounts for.
+// TestPurgeKilledInBetween checks that the next purge accounts for whatever a killed one had done.
 func TestPurgeKilledInBetween(t *testing.T) {
 	t.Parallel()
 
@@ -433,7 +437,8 @@ func TestPurgeKilledInBetween(t *testing.T) {
 	}
 }
 
-// TestPurgeInParts: many small parts, and a file that cannot be deleted: it is counted once, and the others go.
+// TestPurgeInParts purges in many small parts, with a file that cannot be deleted: it is counted once, and the others
+// are deleted.
 func TestPurgeInParts(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
@@ -480,7 +485,7 @@ func TestPurgeInParts(t *testing.T) {
 	}
 }
 
-// TestPurgeRecords: they are forgotten when they are old and nothing is left of their files.
+// TestPurgeRecords checks that records are dropped once they are old and nothing is left of their files.
 func TestPurgeRecords(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
@@ -507,7 +512,7 @@ func TestPurgeRecords(t *testing.T) {
 
 	write(t, h.done("left.csv"), "other content")
 
-	if answer := h.purgeAll(req); answer.Files != 1 || answer.Records != 2 { // done.csv, and left.csv, which is gone for the ledger
+	if answer := h.purgeAll(req); answer.Files != 1 || answer.Records != 2 { // done.csv, and left.csv, which the ledger takes to be gone
 		t.Errorf("answered %+v", answer)
 	}
 
@@ -516,7 +521,7 @@ func TestPurgeRecords(t *testing.T) {
 	}
 }
 
-// TestPurgeOfAFileThatCameVeryOften: also the copies for which there was no room in the record are deleted.
+// TestPurgeOfAFileThatCameVeryOften checks that copies for which the record had no room are deleted too.
 func TestPurgeOfAFileThatCameVeryOften(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
@@ -569,7 +574,7 @@ func TestPurgeOfAFileThatCameVeryOften(t *testing.T) {
 	}
 }
 
-// TestPurgeWithoutItsDirectory: files on a share that is away must not count as gone.
+// TestPurgeWithoutItsDirectory checks that files on a network share that is away do not count as gone.
 func TestPurgeWithoutItsDirectory(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()

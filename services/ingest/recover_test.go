@@ -15,7 +15,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// setEpoch says that a resolver, which does not run here, has a memory of this name.
+// setEpoch announces the epoch of a resolver's state store, although no resolver runs here.
 func (h *harness) setEpoch(name string) {
 	h.t.Helper()
 	r := &fakeResolver{conn: h.conn}
@@ -28,7 +28,7 @@ func (h *harness) entriesRead() []string {
 
 	stream, err := h.conn.JS.Stream(h.t.Context(), topology.StreamEntries)
 	if err != nil {
-		return nil // it is about to be made
+		return nil // it will be created soon
 	}
 
 	var read []string
@@ -66,8 +66,8 @@ func (h *harness) entriesRead() []string {
 	return read
 }
 
-// TestRecoveredIsLostWithTheStream: the word that ends a recovery is stored and noted, and lost before the resolver has read
-// it, alone or with what the resolver has said of its memory.
+// TestRecoveredIsLostWithTheStream: the message that ends a recovery is stored and noted, but lost before the
+// resolver has read it, either alone or together with the epoch that the resolver has announced.
 func TestRecoveredIsLostWithTheStream(t *testing.T) {
 	t.Parallel()
 
@@ -124,8 +124,8 @@ func TestRecoveredIsLostWithTheStream(t *testing.T) {
 	}
 }
 
-// TestFinishesWhileItIsReplayed: the outcomes of a large file come when a part of it was read again for a new state store. It stays
-// until the rest was.
+// TestFinishesWhileItIsReplayed: the outcomes of a large file arrive when only a part of it was read again for a new
+// state store. The file stays until the rest was read.
 func TestFinishesWhileItIsReplayed(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
@@ -167,14 +167,14 @@ func TestFinishesWhileItIsReplayed(t *testing.T) {
 	eventually(t, "moved", func() bool { return there(h.done("big.csv")) })
 }
 
-// outcomesNoted reports whether ingest has read all outcomes that there are.
+// outcomesNoted reports whether ingest has processed all outcomes in the stream.
 func (h *harness) outcomesNoted() bool {
 	drained, err := bustest.Drained(h.t.Context(), h.conn.JS, topology.StreamAcks, topology.ConsumerIngestAcks)
 	return err == nil && drained
 }
 
-// TestFinishedFilesThatStayAreTold: with MOVE_PROCESSED_FILES off; they were touched or renamed while ingest was down, and a new
-// file came.
+// TestFinishedFilesThatStayAreTold replays finished files with MOVE_PROCESSED_FILES off. They were touched or renamed
+// while ingest was down, and a new file was added.
 func TestFinishedFilesThatStayAreTold(t *testing.T) {
 	h := newHarness(t)
 	h.cfg.Move = false
@@ -218,8 +218,8 @@ func TestFinishedFilesThatStayAreTold(t *testing.T) {
 	eventually(t, "the new file is read", func() bool { return slices.Contains(r.history(), "open "+idFor(fresh)) })
 }
 
-// TestADirectoryAwayDuringARecovery: its finished files, which stay there with MOVE_PROCESSED_FILES off, are read again when it is back, and
-// before the resolver goes on.
+// TestADirectoryAwayDuringARecovery checks that finished files that stay in a directory that is away
+// (MOVE_PROCESSED_FILES is off) are read again when the directory is back, and before the resolver goes on.
 func TestADirectoryAwayDuringARecovery(t *testing.T) {
 	h := newHarness(t)
 	h.cfg.Move = false
@@ -253,7 +253,7 @@ func TestADirectoryAwayDuringARecovery(t *testing.T) {
 	}
 }
 
-// TestStreamLostWithinARecovery: it is recreated by another service, after the finished files were told.
+// TestStreamLostWithinARecovery: another service recreates the stream after the finished files were replayed.
 func TestStreamLostWithinARecovery(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
@@ -286,15 +286,16 @@ func TestStreamLostWithinARecovery(t *testing.T) {
 	}
 }
 
-// TestHalfReadFinishedFile: ingest is killed in the middle of a large finished file that its ledger does not know, while the ledger
-// is rebuilt or while a resolver without memory is told. It is read again from its start, and told whole.
+// TestHalfReadFinishedFile: ingest is killed in the middle of a large finished file that its ledger does not know,
+// while the ledger is rebuilt or while the file is replayed for a resolver with a new state store. The file is read
+// again from its start, and replayed completely.
 func TestHalfReadFinishedFile(t *testing.T) {
 	t.Parallel()
 
 	const n = intake.WindowLines + 5000
 	for _, tt := range []struct {
 		name string
-		// there says that the file lies there when the ledger is rebuilt; else it appears after that.
+		// there says that the file is present when the ledger is rebuilt; otherwise it appears after that.
 		there bool
 	}{{"while the ledger is rebuilt", true}, {"while it is told", false}} {
 		t.Run(tt.name, func(t *testing.T) {

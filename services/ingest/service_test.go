@@ -220,7 +220,7 @@ func TestFilesStayWithMovingOff(t *testing.T) {
 	h.start()
 	eventually(t, "both are done", func() bool { return h.log.Count("file finished") == 1 && h.log.Count("file set aside") == 1 })
 	h.end()
-	h.start() // it must not be read again, nor after a new memory be taken for unsettled
+	h.start() // it must not be read again, nor count as unsettled after the resolver has a new state store
 	r.setEpoch(t, "m1")
 	eventually(t, "recovered", func() bool { return slices.Contains(r.history(), "recovered m1") })
 
@@ -248,7 +248,7 @@ func TestGrowingFileIsLeftAlone(t *testing.T) {
 	for n := range 20 {
 		parts, slowest := h.grow(fmt.Sprintf("%d-", n))
 		if slowest >= h.cfg.SettleTime {
-			continue // the machine was busy, and the file seemed to be whole
+			continue // the machine was busy, so the file seemed to be complete
 		}
 
 		whole := parts[len(parts)-1]
@@ -268,7 +268,8 @@ func TestGrowingFileIsLeftAlone(t *testing.T) {
 	t.Fatal("the machine is too busy to write a file steadily")
 }
 
-// grow writes a file row by row, and returns what it held after each of them, and the longest that it stayed the same before the last one.
+// grow writes a file row by row. It returns the content after each row, and the longest time for which it stayed the
+// same before the last one.
 func (h *harness) grow(name string) (parts []string, slowest time.Duration) {
 	h.t.Helper()
 
@@ -317,7 +318,7 @@ func TestChangedWhileWaiting(t *testing.T) {
 	h.put("a.csv", new)
 	eventually(t, "new entries published", func() bool { return r.lost() == 2 })
 	r.mute(false)
-	// The old one's outcomes arrive late; nothing may be moved for it.
+	// The outcomes of the old file arrive late; nothing may be moved because of them.
 	r.publish(t.Context(), &event.Acks{Rows: []event.FileRows{
 		{File: idFor(old), Outcome: event.Applied, Rows: event.Rows(1, 2)}, {File: idFor(new), Outcome: event.Applied, Rows: event.Rows(1, 2, 3)},
 	}})
@@ -338,7 +339,7 @@ func TestChangedWhileWaiting(t *testing.T) {
 	})
 }
 
-// TestKilledAtAnyPoint kills ingest between any two steps, starts it again, and wants the same end.
+// TestKilledAtAnyPoint kills ingest between any two steps, starts it again, and wants the same result.
 func TestKilledAtAnyPoint(t *testing.T) {
 	t.Parallel()
 
@@ -405,8 +406,8 @@ func TestResolverStoreLost(t *testing.T) {
 	}
 }
 
-// TestAFileThatFinishesDuringARecovery: its outcomes come after the finished files were read again and before those that wait are. It is
-// replayed all the same, and moved after that.
+// TestAFileThatFinishesDuringARecovery: the outcomes of a file arrive after the finished files were read again and
+// before the waiting ones are. The file is replayed all the same, and moved after that.
 func TestAFileThatFinishesDuringARecovery(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
@@ -467,7 +468,7 @@ func TestLedgerDeleted(t *testing.T) {
 		}
 
 		if name == "a.csv" {
-			r.mute(true) // it waits
+			r.mute(true) // it must wait
 		}
 
 		if err := os.Rename(h.in(name+".new"), h.in(name)); err != nil {
@@ -492,7 +493,8 @@ func TestLedgerDeleted(t *testing.T) {
 	h.start()
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
 	eventually(t, "recovered", func() bool { return slices.Contains(r.history()[before:], "recovered m1") })
-	// The fake resolver complains if an order came out otherwise. A finished content is known, in spite of all.
+	// The fake resolver complains if a sequence number differs from the first one. The content of a finished file is
+	// still known.
 	copied, err := os.ReadFile(h.done("c.csv"))
 	if err != nil {
 		t.Fatal(err)
@@ -555,7 +557,7 @@ func TestWatchdogAsksForLostOutcomes(t *testing.T) {
 	r.mute(true)
 	h.start()
 	h.put("a.csv", rows("a", 2))
-	eventually(t, "entries published and lost", func() bool { return r.lost() >= 1 }) // it is asked for again and again
+	eventually(t, "entries published and lost", func() bool { return r.lost() >= 1 }) // it is published again and again
 	r.mute(false)
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
 
@@ -740,7 +742,7 @@ func TestMoveFailsAndIsTriedAgain(t *testing.T) {
 	h.resolve()
 	h.start()
 	eventually(t, "started", h.ready.Load)
-	// A file where the directory should be: every move fails, for root too.
+	// A file where the directory should be: every move fails, even for root.
 	if err := os.Rename(h.cfg.ProcessedDirectory, h.cfg.ProcessedDirectory+".away"); err != nil {
 		t.Fatal(err)
 	}
@@ -757,7 +759,8 @@ func TestMoveFailsAndIsTriedAgain(t *testing.T) {
 		t.Fatal("the file is gone")
 	}
 
-	// Looked for before the repair: a move that fails just before it looks like the file's own fault just after it.
+	// Checked before the repair, because a move that fails just before it may look like the file's own fault just
+	// after it.
 	if h.log.Count("cannot be moved") != 0 {
 		t.Error("the file is blamed")
 	}
@@ -775,8 +778,8 @@ func TestMoveFailsAndIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestAFileThatCannotBeMoved: it is not the directory's fault, so the file has lines of its own, in the log, in the state and in its
-// record. It holds up no other, and it goes when it can.
+// TestAFileThatCannotBeMoved: the directory is not to blame, so the problem is reported for the file itself: in the
+// log, in the state and in its record. The file holds up no other one, and is moved once it can be.
 func TestAFileThatCannotBeMoved(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
@@ -824,7 +827,7 @@ func (h *harness) record(name string) control.FileState {
 	return a.Files[0]
 }
 
-// pin keeps a file from being moved by anybody, for root too, until free is called.
+// pin keeps a file from being moved by anybody, even root, until free is called.
 func pin(t *testing.T, path string) (free func()) {
 	t.Helper()
 
@@ -855,7 +858,7 @@ func pin(t *testing.T, path string) (free func()) {
 	return free
 }
 
-// TestNamesAreBytes: a name that is no UTF-8 is one like any other, also over a restart.
+// TestNamesAreBytes checks that a name that is not UTF-8 works like any other, even across a restart.
 func TestNamesAreBytes(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
@@ -895,7 +898,7 @@ func TestNamesAreBytes(t *testing.T) {
 	}
 }
 
-// TestAFileThatComesVeryOften: each finds a name, whatever lies there.
+// TestAFileThatComesVeryOften checks that each copy gets a name, whatever lies there already.
 func TestAFileThatComesVeryOften(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
@@ -911,8 +914,8 @@ func TestAFileThatComesVeryOften(t *testing.T) {
 	h.arrived()
 }
 
-// TestWhatIsWrittenAfterAFileWasTaken: a producer keeps its file open, and its writing pauses for longer than the settle time. What it
-// writes later is read, also if ingest did not run then.
+// TestWhatIsWrittenAfterAFileWasTaken: a producer keeps its file open and pauses for longer than the settle time.
+// What it writes later is read, even if ingest was not running then.
 func TestWhatIsWrittenAfterAFileWasTaken(t *testing.T) {
 	for _, stopped := range []bool{false, true} {
 		t.Run(fmt.Sprintf("stopped %v", stopped), func(t *testing.T) {
@@ -968,7 +971,8 @@ func TestWhatIsWrittenAfterAFileWasTaken(t *testing.T) {
 	}
 }
 
-// TestWhatCannotBeTakenBackAtOnce: a file that was written to after it was moved is taken back when that can be done, however late it is.
+// TestWhatCannotBeTakenBackAtOnce checks that a file that was written to after its move is taken back once that is
+// possible, however late it is.
 func TestWhatCannotBeTakenBackAtOnce(t *testing.T) {
 	h := newHarness(t)
 	var later atomic.Int64
@@ -1000,7 +1004,7 @@ func TestWhatCannotBeTakenBackAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	for warnings := range 3 { // from the second on the file would not be looked at any more for its age
+	for warnings := range 3 { // from the second one on, the file would be too old to be checked
 		eventually(t, "it is said", func() bool { return h.log.Count("cannot be taken back") > warnings })
 		later.Add(int64(10 * time.Minute))
 	}
@@ -1012,7 +1016,8 @@ func TestWhatCannotBeTakenBackAtOnce(t *testing.T) {
 	eventually(t, "all of it is read", func() bool { return len(r.entriesOf(idFor(first+second))) == 2 })
 }
 
-// TestWhatIsWrittenAfterAFileWasCopied: the same where the processed files lie on another file system, so that the file itself is gone.
+// TestWhatIsWrittenAfterAFileWasCopied is the same test with the processed files on another file system, so that the
+// original file is gone.
 func TestWhatIsWrittenAfterAFileWasCopied(t *testing.T) {
 	elsewhere, err := os.MkdirTemp("/dev/shm", "bobosync-")
 	if err != nil {
@@ -1025,7 +1030,7 @@ func TestWhatIsWrittenAfterAFileWasCopied(t *testing.T) {
 		t.Run(fmt.Sprintf("ended %v", ended), func(t *testing.T) {
 			h := newHarness(t)
 			h.tune.check = 50 * time.Millisecond
-			if ended { // it is looked at for the last time then
+			if ended { // then it is checked for the last time at the end
 				h.tune.check = time.Hour
 			}
 
@@ -1070,7 +1075,8 @@ func TestWhatIsWrittenAfterAFileWasCopied(t *testing.T) {
 	}
 }
 
-// TestRewrittenInPlace: the same size, and the old modification time put back. It is another file all the same.
+// TestRewrittenInPlace checks that a file of the same size and with its old modification time restored still counts
+// as another file.
 func TestRewrittenInPlace(t *testing.T) {
 	h := newHarness(t)
 	h.tune.check, h.tune.stallTimeout = 20*time.Millisecond, 60*time.Millisecond
@@ -1096,7 +1102,7 @@ func TestRewrittenInPlace(t *testing.T) {
 	eventually(t, "moved", func() bool { return there(h.done("a.csv")) })
 }
 
-// TestLinksStay: what a link stands for is neither read nor copied, and the others go on.
+// TestLinksStay checks that the target of a link is neither read nor copied, and that other files go through.
 func TestLinksStay(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
@@ -1128,7 +1134,8 @@ func TestLinksStay(t *testing.T) {
 	}
 }
 
-// TestNoNameKeepsIngestFromStarting: what looks as if an earlier run had put it aside, and for which there is no free name as it stands.
+// TestNoNameKeepsIngestFromStarting: a file looks as if an earlier run had put it aside, and its own name is not
+// free.
 func TestNoNameKeepsIngestFromStarting(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
@@ -1149,7 +1156,8 @@ func TestNoNameKeepsIngestFromStarting(t *testing.T) {
 	h.arrived()
 }
 
-// TestASmallFileDoesNotWaitForALargeOne, and counts as the later one all the same.
+// TestASmallFileDoesNotWaitForALargeOne checks that the small file is published first but still counts as the later
+// one.
 func TestASmallFileDoesNotWaitForALargeOne(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
@@ -1158,7 +1166,7 @@ func TestASmallFileDoesNotWaitForALargeOne(t *testing.T) {
 	var once sync.Once
 	h.tune.hit = func(at failpoint.Point) error {
 		if at == failpoint.Published {
-			once.Do(func() { // the first part of the large one is out
+			once.Do(func() { // the first part of the large one is published
 				h.put("small.csv", small)
 				eventually(t, "the small one is found", func() bool { return h.state().Unread > 0 })
 			})
@@ -1182,7 +1190,7 @@ func TestASmallFileDoesNotWaitForALargeOne(t *testing.T) {
 	}
 }
 
-// TestASmallFileDoesNotWaitForOneWithoutRows: nor is a large file whose lines are all blank read to its end before it.
+// TestASmallFileDoesNotWaitForOneWithoutRows checks the same for a large file whose lines are all blank.
 func TestASmallFileDoesNotWaitForOneWithoutRows(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()
@@ -1202,7 +1210,8 @@ func TestASmallFileDoesNotWaitForOneWithoutRows(t *testing.T) {
 	eventually(t, "the large one is moved", func() bool { return there(h.done("blank.csv")) })
 }
 
-// TestTheOrderOfALargeFileOutlivesACrash: a small file that was read before it stays the later one.
+// TestTheOrderOfALargeFileOutlivesACrash checks that a small file that was read before a large one still counts as
+// the later one.
 func TestTheOrderOfALargeFileOutlivesACrash(t *testing.T) {
 	h := newHarness(t)
 	h.resolve()
@@ -1284,8 +1293,8 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestMendedFileIsMovedOn: a file was set aside because of dead rows; when the last of them is applied after all, it goes to
-// the processed files, also over a restart.
+// TestMendedFileIsMovedOn: a file was set aside because of dead rows. Once the last of them is applied after all, the
+// file goes to the processed files, even across a restart.
 func TestMendedFileIsMovedOn(t *testing.T) {
 	t.Parallel()
 
@@ -1318,7 +1327,8 @@ func TestMendedFileIsMovedOn(t *testing.T) {
 	}
 }
 
-// TestRepairedWhileACopyIsBlocked: a copy of a failed file that cannot be moved is still moved when it can be, though the file was repaired meanwhile.
+// TestRepairedWhileACopyIsBlocked checks that a copy of a failed file that cannot be moved is moved once it can be,
+// even if the file was repaired meanwhile.
 func TestRepairedWhileACopyIsBlocked(t *testing.T) {
 	h := newHarness(t)
 	south := filepath.Join(filepath.Dir(h.cfg.CSVDirectory), "south")
@@ -1351,7 +1361,8 @@ func TestRepairedWhileACopyIsBlocked(t *testing.T) {
 	h.arrived()
 }
 
-// TestRepairedWhileItIsMoved: the last dead row of a file is applied after the file was moved as a failed one, and before that is noted.
+// TestRepairedWhileItIsMoved: the last dead row of a file is applied after the file was moved as a failed one, but
+// before the move is noted.
 func TestRepairedWhileItIsMoved(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()

@@ -20,21 +20,21 @@ import (
 	"bobosync/shared/topology"
 )
 
-// work is one session with the broker: from provisioning until something in its store is gone.
+// work is one session with the broker: from provisioning until something in the broker's store is lost.
 type work struct {
 	*service
 	stream   *entries.Stream
 	inbox    *intake.Inbox
 	recovery *recovery.Session
 
-	epochs chan string // of the resolver's state store, latest only
-	resend chan stall  // publish again what waits
+	epochs chan string // new epochs of the resolver's state store; holds only the latest
+	resend chan stall  // stalls for which the reader publishes waiting files again
 	stalls stallDetector
 }
 
 // session runs one session.
 func (s *service) session(ctx context.Context, _ func(error)) error {
-	if err := s.recovery.ForgetHalfRead(); err != nil { // what the previous session did not finish
+	if err := s.recovery.ForgetHalfRead(); err != nil { // files that the previous session did not finish reading
 		return err
 	}
 
@@ -85,15 +85,15 @@ func (s *service) session(ctx context.Context, _ func(error)) error {
 	return g.Wait()
 }
 
-// epochPollInterval is how often ingest reads the epoch of the resolver's state store, and firstEpochPollInterval as long as there is none:
-// what is read before that is read again for it. A watch would need a consumer, and no service may make one at a broker that keeps its
-// users apart.
+// epochPollInterval is how often ingest reads the epoch of the resolver's state store. While there is none, ingest
+// reads it every firstEpochPollInterval, because files that are read before the epoch is known are read again for it.
+// A watch would need a consumer, and no service may create one at a broker that keeps its users apart.
 const (
 	epochPollInterval      = time.Second
 	firstEpochPollInterval = 50 * time.Millisecond
 )
 
-// readEpoch returns the epoch of the resolver's state store, empty if the resolver has not announced it.
+// readEpoch returns the epoch of the resolver's state store, or "" if the resolver has not announced one.
 func (w *work) readEpoch(ctx context.Context) (string, error) {
 	bucket, err := w.deps.Conn.JS.KeyValue(ctx, topology.BucketState)
 	if err != nil {
@@ -128,7 +128,7 @@ func (w *work) epochOf(entry jetstream.KeyValueEntry) (string, bool) {
 	return m.Epoch, true
 }
 
-// followEpoch passes on the epoch that the resolver announces, when it differs from the known one.
+// followEpoch passes on the epoch that the resolver announces whenever it differs from the known one.
 func (w *work) followEpoch(ctx context.Context, known string) error {
 	for {
 		interval := epochPollInterval
@@ -151,7 +151,7 @@ func (w *work) followEpoch(ctx context.Context, known string) error {
 		known = epoch
 
 		select {
-		case <-w.epochs: // an older one that was not handled yet
+		case <-w.epochs: // drop an older epoch that was not handled yet
 		default:
 		}
 
@@ -159,9 +159,9 @@ func (w *work) followEpoch(ctx context.Context, known string) error {
 	}
 }
 
-// read is the session's reader: the only one that publishes entries, one thing after the other.
+// read is the session's reader. Only it publishes entries, and it does one thing at a time.
 func (w *work) read(ctx context.Context, epoch string) error {
-	w.found.Again() // what an earlier session did not get to
+	w.found.Again() // files that an earlier session took but did not read
 
 	if err := w.recovery.Begin(ctx, epoch); err != nil {
 		return err
@@ -191,15 +191,15 @@ func (w *work) read(ctx context.Context, epoch string) error {
 	}
 }
 
-// keepHouse makes room in the stream of entries and detects stalls until ctx ends. It returns entries.ErrLost when a stream was
-// recreated since the session began.
+// keepHouse makes room in the stream of entries and detects stalls until ctx ends. It returns entries.ErrLost when a
+// stream was recreated since the session began.
 func (w *work) keepHouse(ctx context.Context) error {
 	return pause.Every(ctx, w.check, func() error {
 		if err := w.stream.CheckIdentities(ctx); errors.Is(err, entries.ErrLost) {
 			return err
 		}
 
-		// The rest is tried again at the next tick; an outage of the broker is reported by the connection.
+		// The rest is tried again at the next tick. An outage of the broker is reported by the connection.
 		if err := errors.Join(w.stream.Tidy(ctx), w.detectStall(ctx), w.feeds.save(ctx)); err != nil && ctx.Err() == nil {
 			w.log.Debug("housekeeping failed, trying again", "error", err)
 		}

@@ -18,16 +18,17 @@ import (
 )
 
 const (
-	// acksPerBatch and ackBytesPerBatch bound what is noted in one commit.
+	// acksPerBatch and ackBytesPerBatch bound how much is noted in one commit.
 	acksPerBatch     = 512
 	ackBytesPerBatch = 8 << 20
-	// ackLinger is how long to wait for more outcomes: a commit for each of a thousand small files would cost more.
+	// ackLinger is how long to wait for more outcomes: one commit for each of a thousand small files would cost more.
 	ackLinger = 10 * time.Millisecond
-	// While so many rows wait for their outcomes, the next ones are gathered for so long: those of a call to AtHoc are of a thousand
-	// rows in nearly as many files, each of which is written once a commit.
+	// While at least manyRows rows wait for their outcomes, settle pauses for gatherAcks after each batch, to gather
+	// more outcomes for the next commit. A call to AtHoc yields the outcomes of a thousand rows in nearly as many
+	// files, and each of these files is written once per commit.
 	manyRows   = 10_000
 	gatherAcks = 200 * time.Millisecond
-	// settleClose is how long a running batch may take to end.
+	// settleClose is how long a running batch may take to finish.
 	settleClose = 10 * time.Second
 )
 
@@ -60,7 +61,7 @@ func (w *work) settle(ctx context.Context) error {
 		}
 
 		if w.ledger.Stats(w.now(), nil).Rows >= manyRows {
-			_ = pause.For(m.Context(), gatherAcks) // what was noted is to be acknowledged, whatever ends
+			_ = pause.For(m.Context(), gatherAcks) // noted outcomes must be acknowledged in any case
 		}
 
 		return nil
@@ -77,14 +78,14 @@ func (w *work) settle(ctx context.Context) error {
 	return nil
 }
 
-// settleBatch notes all outcomes of a batch in one commit. What cannot be read goes to the dead letters: the same bytes
-// would fail for ever.
+// settleBatch notes all outcomes of a batch in one commit. A message that cannot be read goes to the dead letters:
+// the same bytes would fail forever.
 func (w *work) settleBatch(batch *bus.Batch) error {
 	acks := make([]*event.Acks, 0, len(batch.Items))
 	for _, item := range batch.Items {
 		var a event.Acks
 		if err := event.Decode(item.Data, &a); err != nil {
-			item.Term(err.Error()) // its rows are asked for again
+			item.Term(err.Error()) // its rows stay unsettled until their entries are published again
 			continue
 		}
 

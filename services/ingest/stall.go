@@ -1,6 +1,6 @@
 package ingest
 
-// Outcomes that do not come: when files are read again that wait for them.
+// Outcomes that do not arrive, and when the files that wait for them are read again.
 
 import (
 	"context"
@@ -9,32 +9,36 @@ import (
 	"bobosync/services/ingest/internal/ledger"
 )
 
-// maxStallTimeout bounds how rarely a file is read again that nobody settles.
+// maxStallTimeout is the longest time between two readings of a file that nobody settles.
 const maxStallTimeout = time.Hour
 
-// stall is that files wait for outcomes that may never come.
+// stall means that files wait for outcomes that may never arrive.
 type stall struct {
-	// waited is how long a file has waited at least that is read again.
+	// waited is the least time that a file must have waited to be read again.
 	waited time.Duration
-	// idle: nothing is under way, so that nothing will settle a file of which no copy is left.
+	// idle reports that nothing is under way, so that nothing will settle a file of which no copy is left.
 	idle bool
 }
 
-// stallDetector measures how long files have waited although nothing is under way, and for how long something always was.
+// stallDetector measures for how long files have waited with nothing under way, and for how long something always
+// was.
 type stallDetector struct {
-	since   time.Time // when something was settled or under way last
+	since   time.Time // when something was last settled or under way
 	settled uint64
 	timeout time.Duration
-	checked time.Time // when all was read again last that had waited for long, whatever was under way
+	checked time.Time // when files that had waited for maxStallTimeout were last read again, whatever was under way
 }
 
 func newStallDetector(now time.Time, settled uint64, timeout time.Duration) stallDetector {
 	return stallDetector{since: now, settled: settled, timeout: timeout, checked: now}
 }
 
-// detect reports whether files are to be read again, and which: those that wait although nothing was settled, and nothing under way, for
-// long enough, where each time in a row takes twice as long; and every hour those that have waited for one: where files come all the time
-// something always is under way, and an outcome that was lost would never be missed.
+// detect reports whether files should be read again, and which. There are two cases:
+//
+//   - Files wait, and for d.timeout nothing was settled and nothing was under way. Each time in a row, d.timeout
+//     doubles, up to maxStallTimeout.
+//   - Once every maxStallTimeout, the files that have waited for that long. Where files arrive all the time, something
+//     is always under way, and without this a lost outcome would never be noticed.
 func (d *stallDetector) detect(now time.Time, settled uint64, busy bool, timeout time.Duration) (stall, bool) {
 	switch {
 	case now.Sub(d.checked) >= maxStallTimeout:
@@ -52,7 +56,7 @@ func (d *stallDetector) detect(now time.Time, settled uint64, busy bool, timeout
 	return stall{}, false
 }
 
-// detectStall makes files be read again that wait for an outcome that was lost, or is among the dead letters.
+// detectStall has files read again that wait for an outcome that was lost or is among the dead letters.
 func (w *work) detectStall(ctx context.Context) error {
 	waiting, err := w.ledger.Unsettled()
 	if err != nil {
@@ -76,7 +80,8 @@ func (w *work) detectStall(ctx context.Context) error {
 	return nil
 }
 
-// resendWaiting publishes the entries of the files again that have waited for long enough. It costs AtHoc nothing: what it has taken is known.
+// resendWaiting publishes again the entries of files that have waited long enough. It costs AtHoc nothing: what AtHoc
+// has taken is recorded.
 func (w *work) resendWaiting(ctx context.Context, found stall) error {
 	waiting, err := w.ledger.Unsettled()
 	if err != nil {

@@ -7,8 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestLostOutcomesAreMissed: after a minute in which nothing is under way, and more and more rarely if that does not help; and every hour where
-// something always is, though then no file is given up.
+// TestLostOutcomesAreMissed checks that lost outcomes are noticed after a minute in which nothing is under way, and
+// ever more rarely if that does not help. Where something always is under way, they are noticed every hour, but no
+// file is given up then.
 func TestLostOutcomesAreMissed(t *testing.T) {
 	t.Parallel()
 

@@ -12,7 +12,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// state asks ingest how it is doing, once it is there.
+// state asks ingest, once it serves requests, for its state.
 func (h *harness) state() (state control.IngestState) {
 	h.t.Helper()
 	eventually(h.t, "ingest tells its state", func() bool {
@@ -89,7 +89,7 @@ func TestState(t *testing.T) {
 		t.Errorf("doubtful %+v", s.Doubtful)
 	}
 
-	// A restart counts the same, and a day later nothing is of today.
+	// The counts are the same after a restart, and a day later nothing counts as of today.
 	h.end()
 	c := h.clock()
 	h.start()
@@ -143,7 +143,7 @@ func TestStateOfAGrowingFile(t *testing.T) {
 	}
 }
 
-// metric returns the value of a metric with a label of that value, or without labels.
+// metric returns the value of a metric that has a label with that value, or no labels.
 func metric(t *testing.T, tel *telemetry.Telemetry, name, label string) float64 {
 	t.Helper()
 
@@ -168,7 +168,8 @@ func metric(t *testing.T, tel *telemetry.Telemetry, name, label string) float64 
 	return 0
 }
 
-// TestMetricsCountOnce: an outcome that comes twice, a file that comes again, and a restart of the service change no count.
+// TestMetricsCountOnce checks that an outcome that arrives twice, a file that turns up again, and a restart of the
+// service change no count.
 func TestMetricsCountOnce(t *testing.T) {
 	h := newHarness(t)
 	r := h.resolve()

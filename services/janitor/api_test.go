@@ -68,7 +68,7 @@ func TestStateOfAllInstancesAndATakeOver(t *testing.T) {
 		return len(states) == 1 && states[0].Leads
 	})
 	var taken control.JanitorState
-	w.eventually("it to know what failed", func() bool { // what is held back is tried again soon
+	w.eventually("it to know what failed", func() bool { // a mapping that was held back is soon tried again
 		taken = w.leading()
 		return taken.Jobs[0].Failures == 1
 	})
@@ -109,7 +109,7 @@ func TestMappingReport(t *testing.T) {
 	stop()
 	w.run(cfg)
 	w.leading()
-	check() // what was found outlives the process
+	check() // the findings outlive the process
 }
 
 func TestJournalAndNotes(t *testing.T) {
@@ -147,7 +147,8 @@ func TestJournalAndNotes(t *testing.T) {
 	assert.Equal(t, 3, mapping[0].Counts["added"])
 }
 
-// TestOutageBlocksNeitherOrdersNorThePurge: AtHoc is away, the janitor's calls wait for the circuit breaker, and all else goes on.
+// TestOutageBlocksNeitherOrdersNorThePurge checks that everything else goes on while AtHoc is down and the janitor's
+// calls wait for the circuit breaker.
 func TestOutageBlocksNeitherOrdersNorThePurge(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(3, sim.DefaultCollar)})

@@ -16,7 +16,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// fakeResolver answers what the janitor asks.
+// fakeResolver answers the janitor's requests.
 type fakeResolver struct {
 	mu    sync.Mutex
 	asked []control.ObserveRequest
@@ -52,7 +52,7 @@ func (f *fakeResolver) requests() []control.ObserveRequest {
 	return slices.Clone(f.asked)
 }
 
-// clears judges that everything that it is told of is published.
+// clears answers a request as if every status in it were published as cleared.
 func clears(req control.ObserveRequest) (answer control.ObserveAnswer, err error) {
 	for _, u := range req.Users {
 		answer.Findings = append(answer.Findings, control.Finding{User: u.User, Why: "stale duty", Published: true})
@@ -63,7 +63,7 @@ func clears(req control.ObserveRequest) (answer control.ObserveAnswer, err error
 	return answer, nil
 }
 
-// cleaning is a setting in which cleaning is all that the janitor does.
+// cleaning returns settings with which the janitor only cleans up.
 func (w *world) cleaning() Config {
 	cfg := w.config()
 	cfg.Sync.Mappings = false
@@ -73,7 +73,7 @@ func (w *world) cleaning() Config {
 	return cfg
 }
 
-// onDuty makes users who have been on duty for the given time.
+// onDuty makes users be on duty for the given time.
 func onDuty(users []sim.User, since time.Duration) {
 	for _, u := range users {
 		u.Attributes[sim.DefaultDutyAttribute] = athoc.FormatTime(time.Now().Add(-since), time.Local)
@@ -117,7 +117,7 @@ func TestStaleDutyOfManyIsFoundOverPagesAndToldAtOnce(t *testing.T) {
 	assert.EqualValues(t, 2500, w.metric("stale_duties_cleared_total"))
 	assert.Zero(t, w.athoc.Stats().Endpoints[sim.EndpointUpdate].Calls, "the janitor writes nothing")
 
-	// The next time there is nothing to do, which is no news for the journal.
+	// At the next run there is nothing to do, so the journal gets no entry.
 	_, err := w.athoc.ClearAttribute(sim.DefaultDutyAttribute, logins(users[:2500])...)
 	require.NoError(t, err)
 
@@ -130,7 +130,8 @@ func TestStaleDutyOfManyIsFoundOverPagesAndToldAtOnce(t *testing.T) {
 	assert.Len(t, w.ended(control.JobCleanup), 1)
 }
 
-// TestSilentFeedsAreTold: with what is stale the resolver is told which feeds are silent, also those whose directory is away.
+// TestSilentFeedsAreTold checks that the resolver is told of silent feeds together with stale duty, including feeds
+// whose directory is away.
 func TestSilentFeedsAreTold(t *testing.T) {
 	t.Parallel()
 
@@ -212,7 +213,7 @@ func TestFailedCleaningsAreTriedAgainAndAreOneEntry(t *testing.T) {
 	onDuty(users, 25*time.Hour)
 	w := newWorld(t, sim.Options{Users: users})
 	w.run(w.cleaning())
-	// No resolver is there.
+	// There is no resolver.
 	for n := range 3 {
 		w.eventually("a failure", func() bool { return w.leading().Jobs[1].Failures == n+1 })
 		w.pass(time.Hour)

@@ -12,7 +12,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Config are the janitor's settings.
+// Config holds the janitor's settings.
 type Config struct {
 	Broker    config.Broker
 	AtHoc     config.AtHoc
@@ -30,20 +30,21 @@ type Config struct {
 type Sync struct {
 	// Mappings switches the refresh on.
 	Mappings bool `env:"SYNC_MAPPINGS, default=true"`
-	// Hour is the hour of the day, from 0 to 23 in AtHoc's zone, after which the daily refresh comes.
+	// Hour is the hour of the day, from 0 to 23 in AtHoc's zone, after which the daily refresh is due.
 	Hour int `env:"SYNC_HOUR, default=20"`
 	// RetryDays is the age in days at which the mapping is refreshed at once, without waiting for that hour.
 	RetryDays int `env:"SYNC_RETRY_DAYS, default=2"`
 	// CollarField is the AtHoc attribute that holds the employee id.
 	CollarField string `env:"COLLAR_ID_FIELD, default=Collar-Number"`
-	// UserAttributes are attributes that are fetched with the users. Only the one with the employee id is needed, and it is
-	// fetched in any case.
+	// UserAttributes are the attributes that are fetched with the users. Only the one with the employee id is needed,
+	// and it is always fetched.
 	UserAttributes []string `env:"USER_ATTRIBUTES"`
-	// MaxRemovalPercent is how many of the mapped employee ids, in percent, a refresh may remove without an approval.
+	// MaxRemovalPercent is the percentage of the mapped employee ids that a refresh may remove, or give to another
+	// user, without an approval.
 	MaxRemovalPercent int `env:"MAPPING_MAX_REMOVAL_PERCENT, default=10"`
 }
 
-// Validate reports settings that cannot be followed.
+// Validate reports settings that cannot be used.
 func (s Sync) Validate() error {
 	errs := []error{hour("SYNC_HOUR", s.Hour), percent("MAPPING_MAX_REMOVAL_PERCENT", s.MaxRemovalPercent)}
 	if s.RetryDays < 1 || s.RetryDays > 3650 {
@@ -63,7 +64,7 @@ type Cleanup struct {
 	Interval time.Duration `env:"CLEANUP_INTERVAL, default=5m"`
 }
 
-// Validate reports an interval at which AtHoc should not be asked.
+// Validate reports an interval that is too short for calls to AtHoc.
 func (c Cleanup) Validate() error {
 	if c.Interval < time.Second {
 		return errors.New("CLEANUP_INTERVAL: must be at least 1s; AUTO_CLEANUP_HOURS=0 turns cleaning off")
@@ -71,25 +72,25 @@ func (c Cleanup) Validate() error {
 	return nil
 }
 
-// What RECONCILE can be.
+// The values of RECONCILE.
 const (
 	reconcileOff    = "off"
 	reconcileReport = "report"
 	reconcileApply  = "apply"
 )
 
-// Reconcile says when AtHoc is compared with what it should hold, and what happens then.
+// Reconcile says when AtHoc is compared with what it should hold, and what is done about the differences.
 type Reconcile struct {
 	// Mode is off, report or apply.
 	Mode string `env:"RECONCILE, default=report"`
-	// Hour is the hour of the day, from 0 to 23 in AtHoc's zone, after which the daily comparison comes.
+	// Hour is the hour of the day, from 0 to 23 in AtHoc's zone, after which the daily comparison is due.
 	Hour int `env:"RECONCILE_HOUR, default=4"`
-	// MaxChangePercent is how many of the compared users, in percent, may differ for their status to be sent without an
-	// operator's word.
+	// MaxChangePercent is the percentage of the compared users that may differ. If more do, their statuses are sent
+	// only if an operator orders it.
 	MaxChangePercent int `env:"RECONCILE_MAX_CHANGE_PERCENT, default=10"`
 }
 
-// Validate reports settings that cannot be followed.
+// Validate reports settings that cannot be used.
 func (r Reconcile) Validate() error {
 	errs := []error{hour("RECONCILE_HOUR", r.Hour), percent("RECONCILE_MAX_CHANGE_PERCENT", r.MaxChangePercent)}
 	switch r.Mode {
@@ -101,15 +102,15 @@ func (r Reconcile) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Retention says how long things are kept, in days; 0 means for ever.
+// Retention says for how many days things are kept; 0 means for ever.
 type Retention struct {
-	// Files is for processed files.
+	// Files applies to processed files.
 	Files int `env:"PROCESSED_FILES_PURGE_DAYS, default=30"`
-	// Journal is for the records of files and for the journal.
+	// Journal applies to the records of files and to the journal.
 	Journal int `env:"JOURNAL_DAYS, default=90"`
 }
 
-// Validate reports times that cannot be meant.
+// Validate reports retention periods that cannot be used.
 func (r Retention) Validate() error {
 	return errors.Join(config.Count("PROCESSED_FILES_PURGE_DAYS", r.Files), config.Count("JOURNAL_DAYS", r.Journal))
 }
@@ -128,7 +129,7 @@ func percent(name string, p int) error {
 	return nil
 }
 
-// Checked returns what is to be checked of them.
+// Checked returns the settings that a check of the service tries out.
 func (c *Config) Checked() check.Settings {
 	return check.Settings{
 		Service: topology.Janitor, Broker: c.Broker, Calls: c.Calls, Log: c.Log, AtHoc: &c.AtHoc,

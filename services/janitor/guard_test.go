@@ -25,7 +25,7 @@ func logins(users []sim.User) (out []string) {
 	return out
 }
 
-// alarms counts what was logged about mappings that are held back anew.
+// alarms counts the log entries about newly held mappings.
 func (w *world) alarms() (n int) {
 	for line := range strings.Lines(w.logs.String()) {
 		if strings.Contains(line, `"level":"ERROR"`) && strings.Contains(line, "is held back") {
@@ -53,7 +53,8 @@ func TestEmptyAnswerIsHeldBackAndTriedAgain(t *testing.T) {
 	w.eventually("the journal", func() bool { return len(w.ended(control.JobMapping)) == 2 })
 	assert.Equal(t, control.OutcomeHeld, w.ended(control.JobMapping)[0].Outcome)
 
-	// Users without an id are no better. It is tried again with back-off, and the alarm for the same content is not repeated.
+	// Users without an id change nothing. The refresh is tried again with back-off, and the alarm for the same content
+	// is not repeated.
 	require.NoError(t, w.athoc.PutUsers(sim.User{LoginID: "without@example.org"}))
 	w.pass(31 * time.Second)
 	w.eventually("the next try", func() bool { return w.searches() > searched })
@@ -66,7 +67,7 @@ func TestEmptyAnswerIsHeldBackAndTriedAgain(t *testing.T) {
 	require.NotNil(t, state.Held)
 	assert.Equal(t, 10, state.Held.Removed)
 
-	// A good answer is taken by itself, and nothing is held any more.
+	// A good answer is accepted without an approval, and then nothing is held back.
 	require.NoError(t, w.athoc.PutUsers(users[:9]...))
 	w.pass(time.Hour)
 	w.mapped(9)
@@ -74,7 +75,7 @@ func TestEmptyAnswerIsHeldBackAndTriedAgain(t *testing.T) {
 	assert.Equal(t, 1, w.alarms())
 }
 
-// holdSome has a mapping of 100 ids held back, since another one of 80 came.
+// holdSome puts a mapping of 100 ids into force, and has one of 80 held back.
 func holdSome(t *testing.T) (*world, []sim.User, control.HeldMapping) {
 	users := sim.GenerateUsers(100, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
@@ -121,8 +122,8 @@ func TestRemovalBelowTheGuardNeedsNoApproval(t *testing.T) {
 	assert.Zero(t, w.alarms())
 }
 
-// TestUsersWhoAreMissingAreNotTakenAway: AtHoc returns fewer users than it says that it has. The mapping in force stays until it returns
-// all, or a person approves of those.
+// TestUsersWhoAreMissingAreNotTakenAway checks a refresh for which AtHoc returns fewer users than it says it has. The
+// mapping in force stays until AtHoc returns all of them, or a person approves.
 func TestUsersWhoAreMissingAreNotTakenAway(t *testing.T) {
 	t.Parallel()
 
@@ -147,7 +148,7 @@ func TestUsersWhoAreMissingAreNotTakenAway(t *testing.T) {
 	w.eventually("nothing is held back", func() bool { return w.leading().Held == nil })
 }
 
-// TestALostMappingIsGuardedToo: by its size, which the record has.
+// TestALostMappingIsGuardedToo checks that a lost mapping is guarded by its size, which the record has.
 func TestALostMappingIsGuardedToo(t *testing.T) {
 	t.Parallel()
 
@@ -196,7 +197,7 @@ func TestApproval(t *testing.T) {
 	_, err = ask[control.MappingDifference](w, control.MappingHeld, control.Nothing{})
 	require.ErrorContains(t, err, "no mapping is held back")
 
-	// The approval was for that once.
+	// The approval was valid only for that mapping.
 	_, err = w.athoc.RemoveUsers(logins(users[60:80])...)
 	require.NoError(t, err)
 	assert.Equal(t, control.OutcomeHeld, w.end(answerOf[control.Begun](w, control.MappingRefresh, control.RunRequest{})).Outcome)
@@ -266,13 +267,13 @@ func TestApprovalOutlivesTheJanitor(t *testing.T) {
 	assert.Equal(t, control.OutcomeFailed, entry.Outcome)
 	stop()
 
-	w.run(w.config()) // on another machine: nothing but the broker remembers
+	w.run(w.config()) // on another machine: only the broker has the state
 	assert.Equal(t, wanted(users[:50]), w.mapped(50))
 	w.eventually("the journal", func() bool { return len(w.ended(control.JobMapping)) > 0 })
 	assert.Equal(t, "joe", w.ended(control.JobMapping)[0].By)
 }
 
-// TestKilledAtAnyPoint ends the janitor at many moments of a refresh: what the broker holds is always a whole mapping.
+// TestKilledAtAnyPoint ends the janitor at many moments of a refresh. The broker must always hold a whole mapping.
 func TestKilledAtAnyPoint(t *testing.T) {
 	t.Parallel()
 
@@ -293,9 +294,9 @@ func TestKilledAtAnyPoint(t *testing.T) {
 
 		before, last := w.searches(), w.state().LastSeq
 		stop := w.run(cfg)
-		if round < 6 { // in the middle of reading
+		if round < 6 { // while it is reading
 			w.eventually("page calls", func() bool { return w.searches() > before+round })
-		} else { // around the publishing
+		} else { // around the time of publishing
 			w.eventually("the last page call", func() bool { return w.searches() == before+6 })
 
 			if round%3 == 0 {
@@ -312,7 +313,8 @@ func TestKilledAtAnyPoint(t *testing.T) {
 	w.eventually("the last mapping", func() bool { return maps.Equal(wanted(users), w.whole()) })
 }
 
-// whole reads the last mapping that the stream holds whole, as the resolver does: chunks of older ones may be before it.
+// whole returns the latest complete mapping in the stream, as the resolver reads it; chunks of older ones may come
+// before it.
 func (w *world) whole() map[string]string {
 	w.t.Helper()
 	r := &mapping.Refresher{JS: w.js}
@@ -320,7 +322,7 @@ func (w *world) whole() map[string]string {
 	require.NoError(w.t, err)
 	stream, err := w.js.Stream(w.t.Context(), topology.StreamMapping)
 	require.NoError(w.t, err)
-	// The broker shows the chunks one by one while it stores them, though it stores all or none.
+	// The broker makes the chunks visible one by one while it stores them, although it stores all or none.
 	w.eventually("the last chunk is the last of its mapping", func() bool {
 		msg, err := stream.GetMsg(w.t.Context(), w.state().LastSeq)
 		require.NoError(w.t, err)
@@ -333,7 +335,8 @@ func (w *world) whole() map[string]string {
 	return whole
 }
 
-// TestExchangedIDsAreHeldBack: nobody is removed, and everybody's status would be shown for somebody else.
+// TestExchangedIDsAreHeldBack checks ids whose users are exchanged in pairs: nobody is removed, but each status would
+// be shown for somebody else.
 func TestExchangedIDsAreHeldBack(t *testing.T) {
 	t.Parallel()
 

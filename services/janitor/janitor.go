@@ -1,11 +1,11 @@
-// Package janitor is the service that owns the clock. It refreshes the mapping of employee ids to AtHoc users, finds duty in
-// AtHoc that is too old, compares AtHoc with what it should hold, and has old data deleted. It writes neither to AtHoc nor
-// to the table of updates: what it sees goes to the resolver, which knows more. Of any number of instances one is the leader, the
-// others are followers.
+// Package janitor is the service that owns the clock. It refreshes the mapping of employee ids to AtHoc users, finds
+// duty statuses in AtHoc that are too old, compares AtHoc with what it should hold, and has old data deleted. It
+// writes neither to AtHoc nor to the table of updates: it reports what it sees to the resolver, which knows more. Of
+// any number of instances one is the leader, the others are followers.
 //
-// This file holds the life of an instance: its session with the broker, and what it is made of while it leads. Jobs are in jobs.go,
-// and each part in a package of its own below internal: leader, scheduler, periodic (when a job is due), mapping, dutystatus,
-// purge, users (reading AtHoc), state, journal, api.
+// This file holds the life of an instance: its session with the broker, and the parts that it is made of while it
+// leads. Jobs are in jobs.go. Each part has a package below internal: leader, scheduler, periodic (when a job is due),
+// mapping, dutystatus, purge, users (reading AtHoc), state, journal, notice, api.
 package janitor
 
 import (
@@ -45,13 +45,14 @@ import (
 // name is the service's name in events and logs.
 const name = string(topology.Janitor)
 
-// tuning holds what only tests change.
+// tuning holds intervals that only tests change.
 type tuning struct {
-	// pollInterval is how often the clock is read, and the broker asked whether it still holds the mapping.
+	// pollInterval is how often the clock is read, and how often the broker is asked whether it still holds the
+	// mapping.
 	pollInterval time.Duration
 	// countInterval is how often the resolver is asked how many workers are unmapped.
 	countInterval time.Duration
-	// remakeInterval is how often it is looked for parts of the broker's store that were lost.
+	// remakeInterval is how often the janitor checks whether the broker has lost parts of its store.
 	remakeInterval time.Duration
 }
 
@@ -77,17 +78,17 @@ type janitor struct {
 	metrics   *metrics.Set
 	breakers  *telemetry.Breaker
 	component *telemetry.Component
-	// web is for webhooks and the heartbeat.
+	// web makes the calls of webhooks and of the heartbeat.
 	web   *http.Client
 	sinks []notice.Sink
-	// leading is nil while this instance follows, and so are journal and notifier.
+	// leading, journal and notifier are nil while this instance follows.
 	leading  atomic.Pointer[scheduler.Scheduler]
 	journal  atomic.Pointer[journal.Journal]
 	notifier atomic.Pointer[notice.Notifier]
 }
 
-// Run does the janitor's work until ctx ends. It returns an error only if the work cannot begin: a setting of the connection to
-// AtHoc cannot be used.
+// Run does the janitor's work until ctx ends. It returns an error only if the work cannot begin, because a setting
+// cannot be used.
 func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	return run(ctx, cfg, deps, defaultTuning())
 }
@@ -127,7 +128,7 @@ func run(ctx context.Context, cfg Config, deps program.Deps, t tuning) error {
 	return session.Keep(ctx, log, j.session)
 }
 
-// session works with the broker until ctx ends.
+// session works with the broker until ctx ends or the session fails.
 func (j *janitor) session(ctx context.Context, _ func(error)) error {
 	settings := topology.From(j.cfg.Broker, j.cfg.Calls)
 	if err := topology.Provision(ctx, j.conn.JS, settings, topology.Janitor, topology.WithLog(j.log)); err != nil {
@@ -182,7 +183,7 @@ func (j *janitor) lead(ctx context.Context, kept jetstream.KeyValue, checkLeader
 	if err != nil {
 		return err
 	}
-	defer func() { _ = pub.Close() }() // it only waits for calls, and there are none left
+	defer func() { _ = pub.Close() }() // Close only waits for calls, and none are left
 
 	log, err := journal.Open(ctx, j.conn.JS, pub, j.now, j.log)
 	if err != nil {
@@ -229,7 +230,7 @@ func (j *janitor) lead(ctx context.Context, kept jetstream.KeyValue, checkLeader
 	return s.Serve(ctx, operators.Resume, j.newWatcher(s, refresher).Run, days.Keep, log.Lost, notifier.Run, j.remake)
 }
 
-// remake has what the broker has lost made again, until ctx ends.
+// remake recreates parts of the store that the broker has lost, until ctx ends.
 func (j *janitor) remake(ctx context.Context) error {
 	var missing []string
 
@@ -244,7 +245,7 @@ func (j *janitor) remake(ctx context.Context) error {
 	})
 }
 
-// showMapping shows the mapping in force in the metrics.
+// showMapping puts the mapping in force into the metrics.
 func (j *janitor) showMapping(ctx context.Context, refresher *mapping.Refresher, log *journal.Journal) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -260,7 +261,7 @@ func (j *janitor) showMapping(ctx context.Context, refresher *mapping.Refresher,
 	})
 }
 
-// warn warns if nobody will ever make a mapping.
+// warn logs a warning if there is no mapping and this janitor will not make one.
 func (j *janitor) warn(ctx context.Context, refresher *mapping.Refresher) {
 	if j.cfg.Sync.Mappings {
 		return
@@ -272,7 +273,7 @@ func (j *janitor) warn(ctx context.Context, refresher *mapping.Refresher) {
 	}
 }
 
-// state is what the janitor does and did.
+// state returns the state that the janitor reports.
 func (j *janitor) state() control.JanitorState {
 	s := control.JanitorState{Instance: control.Me(j.version, j.started), Unverified: j.cfg.AtHoc.DisableSSLVerify, Insecure: j.cfg.AtHoc.Insecure()}
 	s.Unstored, s.Restored = j.conn.Unstored(), j.conn.Restored()

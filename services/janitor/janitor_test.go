@@ -35,10 +35,10 @@ import (
 
 const wait, pollInterval, remakeInterval = 2 * time.Minute, 20 * time.Millisecond, time.Second
 
-// soon is longer than the wait before a mapping is fetched that seems never to have been.
+// soon is longer than the wait before a mapping is fetched that seems never to have been fetched.
 const soon = 10 * time.Second
 
-// world is a broker, an AtHoc, and a clock that can be put forward.
+// world is a broker, an AtHoc, and a clock that can be advanced.
 type world struct {
 	t      *testing.T
 	broker *bustest.Server
@@ -70,7 +70,7 @@ func (w *world) config() Config {
 		"ATHOC_SERVER_URL": w.athoc.URL(), "CLIENT_ID": sim.DefaultClientID, "CLIENT_SECRET": sim.DefaultClientSecret,
 		"APIUSER": sim.DefaultUsername, "PASSWORD": sim.DefaultPassword, "ORG_CODE": sim.DefaultOrgCode,
 		"ATHOC_RATE_LIMIT": "1000", "ATHOC_TIMEOUT": "5s",
-		// Each test switches on what it is about.
+		// Each test switches on what it checks.
 		"AUTO_CLEANUP_HOURS": "0", "RECONCILE": "off", "PROCESSED_FILES_PURGE_DAYS": "0", "JOURNAL_DAYS": "0",
 	}), &cfg))
 
@@ -81,7 +81,7 @@ func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Lo
 
 func (w *world) pass(d time.Duration) { w.ahead.Add(int64(d)) }
 
-// run starts a janitor and returns what stops it and waits for it. It is stopped at the end of the test in any case.
+// run starts a janitor. stop ends it and waits for its end; the end of the test does so in any case.
 func (w *world) run(cfg Config) (stop func()) {
 	w.t.Helper()
 	conn := w.broker.Connect(w.t)
@@ -112,7 +112,7 @@ func (w *world) eventually(what string, ok func() bool) {
 	await.True(w.t, ok, wait, what)
 }
 
-// state is that of the mapping's stream.
+// state returns the state of the mapping's stream.
 func (w *world) state() (s jetstream.StreamState) {
 	if stream, err := w.js.Stream(w.t.Context(), topology.StreamMapping); err == nil {
 		s = stream.CachedInfo().State
@@ -120,7 +120,7 @@ func (w *world) state() (s jetstream.StreamState) {
 	return s
 }
 
-// mapping reads all messages of the stream, which have to be the chunks of one snapshot.
+// mapping reads all messages of the stream, which must be the chunks of one snapshot.
 func (w *world) mapping() map[string]string {
 	w.t.Helper()
 	stream, err := w.js.Stream(w.t.Context(), topology.StreamMapping)
@@ -147,7 +147,7 @@ func (w *world) mapping() map[string]string {
 	return all
 }
 
-// mapped waits until the stream holds a whole snapshot alone and returns it.
+// mapped waits until the stream holds one whole snapshot and nothing else, and returns its mapping.
 func (w *world) mapped(users int) map[string]string {
 	w.t.Helper()
 	w.eventually(fmt.Sprintf("a mapping of %d", users), func() bool {
@@ -174,12 +174,12 @@ func (w *world) record() (rec mapping.Record) {
 
 func (w *world) searches() int { return w.athoc.Stats().Endpoints[sim.EndpointSearch].Calls }
 
-// ask asks the janitor at work.
+// ask sends a request to the leading janitor.
 func ask[Res, Req any](w *world, endpoint string, req Req) (Res, error) {
 	return control.Ask[Res](w.t.Context(), w.conn.NC, topology.Janitor, endpoint, req)
 }
 
-// answerOf is the answer of the janitor at work.
+// answerOf returns the leading janitor's answer.
 func answerOf[Res, Req any](w *world, endpoint string, req Req) Res {
 	w.t.Helper()
 	res, err := ask[Res](w, endpoint, req)
@@ -187,7 +187,7 @@ func answerOf[Res, Req any](w *world, endpoint string, req Req) Res {
 	return res
 }
 
-// ended returns the journal's entries of a kind that have ended, newest first; none if no janitor is at work.
+// ended returns the journal's entries of a kind that have ended, newest first; none if no janitor leads.
 func (w *world) ended(kind string) (ended []control.JournalEntry) {
 	answer, err := ask[control.JournalAnswer](w, control.Journal, control.JournalRequest{Kind: kind})
 	if err != nil {
@@ -203,7 +203,7 @@ func (w *world) ended(kind string) (ended []control.JournalEntry) {
 	return ended
 }
 
-// end waits for the end of what an order has begun.
+// end waits until an order has ended, and returns its journal entry.
 func (w *world) end(begun control.Begun) (entry control.JournalEntry) {
 	w.t.Helper()
 	w.eventually("the end of what was ordered", func() bool {
@@ -223,14 +223,14 @@ func (w *world) refreshed(users int) {
 	w.eventually("the end of the refresh", func() bool { return w.leading().Jobs[0].Running.IsZero() })
 }
 
-// states are those of all instances.
+// states returns the states of all instances.
 func (w *world) states() []control.JanitorState {
 	all, err := control.AskAll[control.JanitorState](w.t.Context(), w.conn.NC, topology.Janitor, control.State, control.Nothing{})
 	require.NoError(w.t, err)
 	return all
 }
 
-// leading returns the state of the instance at work.
+// leading returns the state of the leading instance.
 func (w *world) leading() (state control.JanitorState) {
 	w.t.Helper()
 	w.eventually("a janitor at work", func() bool {
@@ -270,7 +270,7 @@ func TestRefreshOf25000Users(t *testing.T) {
 	assert.NotContains(t, w.logs.String(), "@example.org", "usernames are logged at DEBUG only")
 	assert.NotContains(t, w.logs.String(), sim.DefaultPassword)
 
-	// Days later two users have exchanged their ids: the new mapping differs in these two.
+	// Days later, two users have exchanged their ids: the new mapping differs for these two.
 	before := w.mapping()
 	require.NoError(t, w.athoc.PutUsers(
 		sim.User{LoginID: users[0].LoginID, Attributes: users[1].Attributes}, sim.User{LoginID: users[1].LoginID, Attributes: users[0].Attributes}))
@@ -286,7 +286,7 @@ func TestRefreshOf25000Users(t *testing.T) {
 		"users": 25_000, "mapped": 25_000, "without_id": 0, "ambiguous_ids": 0, "added": 0, "changed": 2, "removed": 0,
 	}, w.ended(control.JobMapping)[0].Counts)
 
-	// Then one has come and two have gone: the new mapping takes the old one's place.
+	// Then one user was added and two were removed: the new mapping replaces the old one.
 	require.NoError(t, w.athoc.PutUsers(sim.User{LoginID: "new@example.org", Attributes: map[string]string{sim.DefaultCollar: " 99999"}}))
 	_, err := w.athoc.RemoveUsers(users[0].LoginID, users[1].LoginID)
 	require.NoError(t, err)
@@ -306,7 +306,7 @@ func TestUsersRemovedBetweenPages(t *testing.T) {
 	w := newWorld(t, sim.Options{Users: users, OnCall: func(c sim.Call) {
 		if c.Endpoint == sim.EndpointSearch && athoc.Load() != nil {
 			once.Do(func() {
-				for _, u := range users[10:20] { // ten others move onto the page that was just read
+				for _, u := range users[10:20] { // ten others move onto the page that has just been read
 					_, err := athoc.Load().RemoveUsers(u.LoginID)
 					assert.NoError(t, err)
 				}
@@ -344,7 +344,7 @@ func TestOutageInTheMiddleThenRecovery(t *testing.T) {
 
 	users := sim.GenerateUsers(3000, sim.DefaultCollar)
 	w := newWorld(t, sim.Options{Users: users})
-	// The first page comes, then AtHoc is gone for two calls.
+	// The first page is returned, then AtHoc is down for two calls.
 	_, err := w.athoc.AddFault(sim.Fault{Kind: sim.FaultSlowBody, Hold: sim.Duration(20 * time.Millisecond), Scope: []string{sim.EndpointSearch}, Calls: 1})
 	require.NoError(t, err)
 	_, err = w.athoc.AddFault(sim.Fault{Kind: sim.FaultStatus, Status: 503, Scope: []string{sim.EndpointSearch}, Calls: 2})
@@ -401,7 +401,7 @@ func TestDeletedStreamGetsTheMappingAgain(t *testing.T) {
 	w.eventually("another snapshot", func() bool { return w.record().Snapshot != first.Snapshot })
 	assert.Equal(t, wanted(users), w.mapped(100))
 
-	// The note alone is no proof either.
+	// The record alone is no proof, either.
 	second := w.record()
 	stream, err := w.js.Stream(t.Context(), topology.StreamMapping)
 	require.NoError(t, err)
@@ -410,7 +410,7 @@ func TestDeletedStreamGetsTheMappingAgain(t *testing.T) {
 	w.eventually("a third snapshot", func() bool { return w.record().Snapshot != second.Snapshot })
 	assert.Equal(t, wanted(users), w.mapped(100))
 
-	// And without the note nobody knows what the stream holds.
+	// And without the record nobody knows what the stream holds.
 	third := w.record()
 	kv, err := w.js.KeyValue(t.Context(), topology.BucketState)
 	require.NoError(t, err)
@@ -437,7 +437,8 @@ func TestLostStoreIsMadeAgain(t *testing.T) {
 	assert.Equal(t, 1, w.athoc.Stats().Endpoints[sim.EndpointToken].Calls, "the token is remembered")
 }
 
-// TestWhatNoSessionMissesIsMadeAgain: orders were refused for ever after the loss of the audit alone, and the history stood still.
+// TestWhatNoSessionMissesIsMadeAgain checks that parts are recreated whose loss ends no session. Formerly, all orders
+// were refused after the loss of the audit alone, and the history stood still.
 func TestWhatNoSessionMissesIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, sim.Options{Users: sim.GenerateUsers(10, sim.DefaultCollar)})
@@ -490,7 +491,7 @@ func TestStandbyTakesOverFromOneThatDied(t *testing.T) {
 	w.run(cfg)
 	w.eventually("the janitor to stand by", func() bool {
 		if w.logs.Has("INFO", "this one is a follower") {
-			return true // and nobody renews it any more
+			return true // from now on, nobody renews it
 		}
 
 		renew()
@@ -572,7 +573,7 @@ func TestConfig(t *testing.T) {
 	require.ErrorContains(t, err, "SSL_CERT_PATH")
 }
 
-// metric returns the sum of the janitor's metric of that name over the series that have all of the labels' values.
+// metric returns the sum of the janitor's metric with this name over the series that have all the given label values.
 func (w *world) metric(name string, labels ...string) (sum float64) {
 	w.t.Helper()
 	families, err := w.seen.Gatherer().Gather()
@@ -598,7 +599,7 @@ func (w *world) metric(name string, labels ...string) (sum float64) {
 	return sum
 }
 
-// notes are those that lie with the broker.
+// notes returns the state that the broker holds.
 func (w *world) notes() (n state.State) {
 	kv, err := w.js.KeyValue(w.t.Context(), topology.BucketState)
 	if err != nil {

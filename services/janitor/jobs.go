@@ -1,6 +1,6 @@
 package janitor
 
-// The janitor's jobs: when they are due, and what does them.
+// The janitor's jobs: when they are due, and which functions do them.
 
 import (
 	"context"
@@ -22,7 +22,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// jobs are what the janitor does by the clock. They outlive sessions with the broker.
+// jobs are the janitor's periodic jobs. They outlive sessions with the broker.
 type jobs struct{ mapping, cleanup, reconcile, purge *periodic.Job }
 
 func newJobs(cfg Config, now func() time.Time, pollInterval time.Duration, log *slog.Logger) jobs {
@@ -35,7 +35,7 @@ func newJobs(cfg Config, now func() time.Time, pollInterval time.Duration, log *
 	}
 	daily := func(hour int) periodic.Plan { return periodic.Plan{Hour: hour, Zone: zone, MaxRetryWait: time.Hour} }
 
-	// Without any mapping the resolver reads no entries, so that it is tried again sooner.
+	// Without a mapping the resolver reads no entries, so a first refresh that fails is tried again sooner.
 	refresh := daily(cfg.Sync.Hour)
 	refresh.MaxAgeDays, refresh.MaxFirstRetryWait = cfg.Sync.RetryDays, 2*time.Minute
 	often := periodic.Plan{
@@ -52,7 +52,7 @@ func newJobs(cfg Config, now func() time.Time, pollInterval time.Duration, log *
 	}
 }
 
-// runners are the jobs and what does them.
+// runners returns the jobs with the functions that do them.
 func (j *janitor) runners(store *state.Store, log *journal.Journal, refresher *mapping.Refresher) []scheduler.Job {
 	zone := j.cfg.AtHoc.Zone.Location()
 	status := users.Query{Attribute: j.cfg.AtHoc.DutyStatusField, Setting: "DUTY_STATUS_FIELD"}
@@ -84,7 +84,8 @@ func (j *janitor) runners(store *state.Store, log *journal.Journal, refresher *m
 	}
 }
 
-// known makes do with the users that AtHoc returns, if it returns any, for what says nothing of the others.
+// known accepts an incomplete reading, unless it found nobody. It is for jobs that conclude nothing about the missing
+// users.
 func known(people []users.Person, err error) ([]users.Person, error) {
 	if short, some := errors.AsType[*users.Short](err); some && short.Found > 0 {
 		return people, nil
@@ -92,10 +93,11 @@ func known(people []users.Person, err error) ([]users.Person, error) {
 	return people, err
 }
 
-// awayFor is how long nothing must have come from a feed whose directory cannot be used for it to count as silent.
+// awayFor is the time without a file after which a feed whose directory cannot be used counts as silent.
 const awayFor = 15 * time.Minute
 
-// silentFeeds names the feeds from which nothing has come for unusually long, as far as ingest reports them.
+// silentFeeds returns the names of the feeds that ingest reports as silent, and of those whose directory cannot be
+// used and from which nothing has come for awayFor. If ingest does not answer, it returns none.
 func (j *janitor) silentFeeds(ctx context.Context) (names []string) {
 	states, err := control.AskAll[control.IngestState](ctx, j.conn.NC, topology.Ingest, control.State, control.Nothing{})
 	if err != nil {

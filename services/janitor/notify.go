@@ -1,6 +1,6 @@
 package janitor
 
-// Who is notified of what: the settings, and the sinks made of them.
+// Who is notified of what: the settings, and the sinks made from them.
 
 import (
 	"context"
@@ -35,25 +35,26 @@ type Notify struct {
 	SMTPPort int    `env:"NOTIFY_SMTP_PORT, default=587"`
 	// SMTPTLS is starttls, tls (from the first byte, usually on port 465) or none.
 	SMTPTLS string `env:"NOTIFY_SMTP_TLS, default=starttls"`
-	// SMTPCA is a file with the certificates that sign the mail server's.
+	// SMTPCA is a file with the certificates that the mail server's certificate must be signed by.
 	SMTPCA       string        `env:"NOTIFY_SMTP_CA"`
 	SMTPUser     config.Secret `env:"NOTIFY_SMTP_USER"`
 	SMTPPassword config.Secret `env:"NOTIFY_SMTP_PASSWORD"`
-	// From is the sender; To are the addresses that mail goes to, with commas between.
+	// From is the sender. To is a comma-separated list of the recipients' addresses.
 	From config.Secret `env:"NOTIFY_FROM"`
 	To   config.Secret `env:"NOTIFY_TO"`
-	// WebhookURL gets the status as JSON, signed with WebhookSecret.
+	// WebhookURL is where the status is posted as JSON, signed with WebhookSecret.
 	WebhookURL    config.Secret `env:"NOTIFY_WEBHOOK_URL"`
 	WebhookSecret config.Secret `env:"NOTIFY_WEBHOOK_SECRET"`
 	// TeamsURL is the address of a workflow that posts a card into a channel or a chat.
 	TeamsURL config.Secret `env:"NOTIFY_TEAMS_URL"`
 	// DigestHour is the hour of the daily digest, from 0 to 23 in AtHoc's zone; -1 for none.
 	DigestHour int `env:"NOTIFY_DIGEST_HOUR, default=7"`
-	// Heartbeat is called each minute while the verdict is no PROBLEM, and with /fail at its end otherwise.
+	// Heartbeat is the address that is called each minute while the verdict is no PROBLEM, and with /fail appended
+	// while it is one.
 	Heartbeat config.Secret `env:"HEARTBEAT_URL"`
 }
 
-// Validate reports settings that cannot be followed, or contradict each other.
+// Validate reports settings that cannot be used, or that contradict each other.
 func (n Notify) Validate() error {
 	errs := []error{
 		n.validateMail(), secretURL("NOTIFY_WEBHOOK_URL", n.WebhookURL), secretURL("NOTIFY_TEAMS_URL", n.TeamsURL), secretURL("HEARTBEAT_URL", n.Heartbeat),
@@ -83,7 +84,7 @@ func (n Notify) validateMail() error {
 	}
 
 	if _, err := mail.ParseAddress(n.From.Reveal()); err != nil {
-		errs = append(errs, errors.New("NOTIFY_FROM: must be an address such as bobosync@example.org")) // the error quotes it
+		errs = append(errs, errors.New("NOTIFY_FROM: must be an address such as bobosync@example.org")) // its error quotes the address
 	}
 
 	if list, err := mail.ParseAddressList(n.To.Reveal()); err != nil || len(list) == 0 {
@@ -116,7 +117,7 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// secretURL reports an address that cannot be used, without quoting it.
+// secretURL returns an error for an address that cannot be used, without quoting the address.
 func secretURL(name string, address config.Secret) error {
 	if address == "" {
 		return nil
@@ -130,7 +131,7 @@ func secretURL(name string, address config.Secret) error {
 	return nil
 }
 
-// sinks makes the sinks of notices.
+// sinks returns the sinks that are configured.
 func (n Notify) sinks(web *http.Client, now func() time.Time) ([]notice.Sink, error) {
 	var all []notice.Sink
 	if n.SMTPHost != "" {
@@ -171,7 +172,7 @@ func (n Notify) sinks(web *http.Client, now func() time.Time) ([]notice.Sink, er
 	return all, nil
 }
 
-// newNotifier makes the notifier, which notifies people of the status while this instance leads.
+// newNotifier returns the notifier that notifies people of the status while this instance leads.
 func (j *janitor) newNotifier(kept jetstream.KeyValue, log *journal.Journal, checkLeader func() error) *notice.Notifier {
 	return &notice.Notifier{
 		Sinks: j.sinks, Web: j.web, Heartbeat: strings.TrimSpace(j.cfg.Notify.Heartbeat.Reveal()), Entry: state.KVEntry{KV: kept, Key: notice.Key},

@@ -71,12 +71,13 @@ func TestNotifySettings(t *testing.T) {
 	}
 }
 
-// TestNoticesGoTheWayOfCallsToAtHoc: through a proxy, to receivers whose certificate a private authority has signed.
+// TestNoticesGoTheWayOfCallsToAtHoc checks that notices use the proxy and the certificate authority that are set for
+// calls to AtHoc.
 func TestNoticesGoTheWayOfCallsToAtHoc(t *testing.T) {
 	t.Parallel()
 
 	h := &hook{}
-	srv := httptest.NewTLSServer(h) // its certificate is for example.com too
+	srv := httptest.NewTLSServer(h) // its certificate is also valid for example.com
 	t.Cleanup(srv.Close)
 	var tunnels atomic.Int64
 	status := http.StatusOK
@@ -88,7 +89,8 @@ func TestNoticesGoTheWayOfCallsToAtHoc(t *testing.T) {
 			return
 		}
 
-		// Before the answer: what the client sends at once then would be in the server's buffer, or not.
+		// Hijack before the answer is sent: what the client sends right after it might otherwise be in the server's
+		// buffer.
 		ours, _, err := http.NewResponseController(w).Hijack()
 		theirs, err2 := net.Dial("tcp", srv.Listener.Addr().String())
 		if assert.NoError(t, errors.Join(err, err2)) {
@@ -131,7 +133,7 @@ func TestNoticesGoTheWayOfCallsToAtHoc(t *testing.T) {
 	require.Equal(t, []string{"hello"}, h.got())
 }
 
-// hook is a webhook's receiver.
+// hook is the receiver of a webhook.
 type hook struct {
 	mu     sync.Mutex
 	down   bool
@@ -161,8 +163,8 @@ func (h *hook) got() []string {
 	return append([]string(nil), h.titles...)
 }
 
-// TestNoticesOfAJanitor: it judges the whole as the command does, tells when that is bad, and does not repeat it after a take-over. A
-// receiver that fails is a finding, and nothing of the address is told.
+// TestNoticesOfAJanitor checks that the janitor judges the status as the command does, notifies when it is bad, and
+// does not repeat that after a take-over. A receiver that fails is a finding, and its address is never shown.
 func TestNoticesOfAJanitor(t *testing.T) {
 	t.Parallel()
 

@@ -79,7 +79,7 @@ func TestReconcileOnCommandAndByTheClock(t *testing.T) {
 	assert.NotContains(t, w.logs.String(), "@example.org")
 }
 
-// TestAComparisonWithNobodyIsNone: AtHoc says that it has users and returns none of them.
+// TestAComparisonWithNobodyIsNone checks a comparison for which AtHoc says that it has users but returns none of them.
 func TestAComparisonWithNobodyIsNone(t *testing.T) {
 	t.Parallel()
 

@@ -24,7 +24,7 @@ import (
 	"bobosync/shared/control"
 )
 
-// memoryLog is a logbook that lies in memory.
+// memoryLog is a journal in memory.
 type memoryLog struct {
 	mu      sync.Mutex
 	entries []control.JournalEntry
@@ -56,7 +56,7 @@ func (l *memoryLog) End(id string, r journal.Result) error {
 
 func leads() error { return nil }
 
-// year is a janitor's time, with everything but what it does to others.
+// year is a janitor's jobs over virtual time, without their effects on others.
 type year struct {
 	t     *testing.T
 	zone  *time.Location
@@ -68,7 +68,7 @@ type year struct {
 	// refreshed is the end of the last refresh of the mapping.
 	refreshed time.Time
 	mu        sync.Mutex
-	// runs are the moments of all runs.
+	// runs are the moments of all runs, by job.
 	runs map[string][]time.Time
 }
 
@@ -88,7 +88,7 @@ func newYear(t *testing.T, start time.Time) *year {
 	return y
 }
 
-// begin starts a janitor; what it returns ends it.
+// begin starts a janitor; end stops it.
 func (y *year) begin() (end func()) {
 	ctx, cancel := context.WithCancel(y.t.Context())
 	b, err := state.Open(ctx, y.entry, leads, bustest.Logger())
@@ -125,21 +125,21 @@ func (y *year) begin() (end func()) {
 	}
 }
 
-// ran returns the moments of a duty's runs.
+// ran returns the moments of a job's runs.
 func (y *year) ran(name string) []time.Time {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	return slices.Clone(y.runs[name])
 }
 
-// until lets the time pass.
+// until lets the time pass until the given moment.
 func (y *year) until(moment time.Time) {
 	time.Sleep(moment.Sub(y.now()))
 	synctest.Wait()
 }
 
-// TestVirtualYear walks a whole year, with both changes of summer time, a restart in its middle and a week in which no janitor
-// was at work.
+// TestVirtualYear goes through a whole year, with both changes of summer time, a restart in the middle, and a week
+// without a janitor.
 func TestVirtualYear(t *testing.T) {
 	t.Parallel()
 	zone := london(t)
@@ -157,12 +157,12 @@ func TestVirtualYear(t *testing.T) {
 		end = y.begin() // a restart
 		y.until(at(time.September, 1, 2))
 		end()
-		y.until(at(time.September, 8, 12)) // nobody was at work for a week
+		y.until(at(time.September, 8, 12)) // no janitor was running for a week
 		end = y.begin()
 		y.until(at(time.December, 31, 23))
 		end()
 
-		// The week is caught up once, at its end. The day's own refresh comes as always.
+		// The week is made up for once, at its end. The day's own refresh runs as always.
 		caught := []time.Time{at(time.September, 8, 12)}
 		for name, clock := range map[string]string{
 			control.JobMapping: "20:00:00", control.JobReconcile: "04:00:00", control.JobPurge: "03:00:00",
@@ -216,7 +216,7 @@ func TestFirstStartWaitsForTheHours(t *testing.T) {
 		assert.Empty(t, y.ran(control.JobReconcile))
 		assert.Empty(t, y.ran(control.JobPurge))
 		end()
-		// A machine that is never on at these hours catches up nevertheless.
+		// A machine that is never on at these hours still catches up.
 		y.until(time.Date(2024, 6, 18, 9, 0, 0, 0, y.zone))
 		end = y.begin()
 
@@ -227,7 +227,7 @@ func TestFirstStartWaitsForTheHours(t *testing.T) {
 	})
 }
 
-// TestFailuresStayAmongThemselves: a duty that fails, or hangs, keeps no other one from its work.
+// TestFailuresStayAmongThemselves checks that a job that fails or hangs keeps no other job from running.
 func TestFailuresStayAmongThemselves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -273,7 +273,8 @@ func TestFailuresStayAmongThemselves(t *testing.T) {
 	})
 }
 
-// TestLossOfTheBrokersPartsEndsTheWork: then a new session has to make them again, and says why.
+// TestLossOfTheBrokersPartsEndsTheWork checks that Serve then returns the reason, so that a new session recreates the
+// parts.
 func TestLossOfTheBrokersPartsEndsTheWork(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

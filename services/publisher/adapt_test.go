@@ -18,7 +18,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// want publishes updates for users 1 to n and returns their outcomes when all is well.
+// wantAll publishes updates for users 1 to n, and returns the outcomes to expect if all goes well.
 func (b *bench) wantAll(n, minutesAgo int) map[string]event.Outcome {
 	b.t.Helper()
 
@@ -31,8 +31,8 @@ func (b *bench) wantAll(n, minutesAgo int) map[string]event.Outcome {
 	return want
 }
 
-// TestTheFirstUpdateAfterAnOutage: probes come as often late in an outage as early in it, whatever its kind, and the first that is
-// answered lets everything through.
+// TestTheFirstUpdateAfterAnOutage: whatever the kind of outage, probes are as frequent late in it as early on, and the
+// first one that is answered lets everything through.
 func TestTheFirstUpdateAfterAnOutage(t *testing.T) {
 	t.Parallel()
 
@@ -84,7 +84,7 @@ func TestTheFirstUpdateAfterAnOutage(t *testing.T) {
 	}
 }
 
-// maxUserCalls is how often AtHoc was sent one user in a call that it took and whose answer was waited for, at most.
+// maxUserCalls returns the most calls for any one user that AtHoc took and whose answer was waited for.
 func (b *bench) maxUserCalls() (most int) {
 	sent := map[string]int{}
 	for _, call := range b.updateCalls() {
@@ -101,8 +101,8 @@ func (b *bench) maxUserCalls() (most int) {
 	return most
 }
 
-// TestABurstOfTooLarge: for a while something on the path says 413 to whatever is sent. Nobody is dead for it, and soon after it
-// calls are as large as before.
+// TestABurstOfTooLarge: for a while something on the path answers 413 to whatever is sent. Nobody is dead-lettered for
+// that, and soon afterwards calls are as large as before.
 func TestABurstOfTooLarge(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 400, map[string]string{"BATCH_SIZE": "200", "ATHOC_RATE_LIMIT": "50"})
@@ -113,14 +113,14 @@ func TestABurstOfTooLarge(t *testing.T) {
 	require.Empty(t, b.payloads(topology.StreamDead))
 
 	began := time.Now()
-	for round := 1; b.state().BatchSize < 200; round++ { // as there is something to send, calls grow
+	for round := 1; b.state().BatchSize < 200; round++ { // calls grow only when there is something to send
 		require.Less(t, time.Since(began), 30*time.Second)
 		b.wantAll(400, 50-round%40)
 		b.idle()
 	}
 }
 
-// TestOneUserAloneIsTooLarge: that is not the user's fault.
+// TestOneUserAloneIsTooLarge: a 413 for a single user is not the user's fault.
 func TestOneUserAloneIsTooLarge(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1, nil)
@@ -135,7 +135,7 @@ func TestOneUserAloneIsTooLarge(t *testing.T) {
 	b.outcomes(want)
 }
 
-// TestASlowAtHocGetsCallsThatItCanAnswer: a call of BATCH_SIZE could not end within ATHOC_TIMEOUT.
+// TestASlowAtHocGetsCallsThatItCanAnswer: a call of BATCH_SIZE users could not end within ATHOC_TIMEOUT.
 func TestASlowAtHocGetsCallsThatItCanAnswer(t *testing.T) {
 	t.Parallel()
 	const users, perUser = 400, 15 * time.Millisecond
@@ -160,8 +160,8 @@ func TestASlowAtHocGetsCallsThatItCanAnswer(t *testing.T) {
 	require.LessOrEqual(t, b.maxUserCalls(), 1)
 }
 
-// TestOneUserMakesCallsFail: AtHoc answers no call that holds one of these users, and all others well. The others are sent, and
-// those are put off, named, and sent when they do no harm any more.
+// TestOneUserMakesCallsFail: AtHoc answers all calls except those that hold a culprit. The other users are sent, while
+// the culprits are put off, named, and sent once they do no more harm.
 func TestOneUserMakesCallsFail(t *testing.T) {
 	t.Parallel()
 
@@ -245,7 +245,8 @@ func TestOneUserMakesCallsFail(t *testing.T) {
 	}
 }
 
-// TestOneUserWhoComesAloneMakesCallsFail: AtHoc took others lately, so it is not AtHoc. Who comes after that need not wait.
+// TestOneUserWhoComesAloneMakesCallsFail: AtHoc took others lately, so AtHoc is not to blame. Users who follow need not
+// wait.
 func TestOneUserWhoComesAloneMakesCallsFail(t *testing.T) {
 	t.Parallel()
 
@@ -285,8 +286,8 @@ func TestOneUserWhoComesAloneMakesCallsFail(t *testing.T) {
 	}
 }
 
-// TestWhatCutsLongCallsOff: something on the path, or AtHoc itself, does not take or answer calls with more than 40 users, each in a way
-// of its own. Calls become smaller until all are sent, and nobody is blamed.
+// TestWhatCutsLongCallsOff: something on the path, or AtHoc itself, does not take or does not answer calls with more
+// than 40 users, in one of several ways. Calls become smaller until all users are sent, and nobody is blamed.
 func TestWhatCutsLongCallsOff(t *testing.T) {
 	t.Parallel()
 
@@ -339,7 +340,7 @@ func TestWhatCutsLongCallsOff(t *testing.T) {
 	}
 }
 
-// TestALoginPageInsteadOfAtHoc: nobody is blamed, and the cause names it.
+// TestALoginPageInsteadOfAtHoc: no user is blamed, and the cause names the page.
 func TestALoginPageInsteadOfAtHoc(t *testing.T) {
 	t.Parallel()
 
@@ -372,7 +373,7 @@ func TestALoginPageInsteadOfAtHoc(t *testing.T) {
 	}
 }
 
-// TestTheSizeOfCallsIsShared: what one publisher has learnt, the next one knows.
+// TestTheSizeOfCallsIsShared: what one publisher has learned, the next one knows.
 func TestTheSizeOfCallsIsShared(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 60, nil)

@@ -1,6 +1,6 @@
 package publisher
 
-// This file has what a publisher records of its calls before it makes them, so that a call whose publisher was killed is known.
+// This file records a publisher's calls before they are made, so that a call whose publisher was killed is known.
 
 import (
 	"context"
@@ -21,14 +21,16 @@ type attempts struct {
 	kv   jetstream.KeyValue
 	key  string
 	open []event.Attempt
-	// unmade: under the key may stand a call that was not made, since nobody knows whether the broker stored it.
+	// unmade: the record under the key may contain a call that was not made, since nobody knows whether the broker
+	// stored the call.
 	unmade bool
 }
 
-// begin records that a call is about to be made; first: it is the first of its delivery. When it returns nil, the broker has the record.
+// begin records that a call is about to be made; first reports that it is the first call of its delivery. When begin
+// returns nil, the broker has the record.
 //
-// The record of a delivery that could not store its answers stays under its key, as does that of a killed publisher: the resolver takes
-// those calls for calls without an answer.
+// If a delivery could not store its answers, its record stays under its key, as does the record of a killed publisher:
+// the resolver treats those calls as calls without an answer.
 func (a *attempts) begin(ctx context.Context, attempt event.Attempt, first bool) error {
 	if first && (len(a.open) > 0 || a.key == "") {
 		a.open, a.key = nil, topology.CallsKey(uuid.NewString())
@@ -47,8 +49,8 @@ func (a *attempts) begin(ctx context.Context, attempt event.Attempt, first bool)
 	return nil
 }
 
-// stored notes that the answers to all calls are stored, and deletes the record of a call that was not made. If it fails, the resolver
-// takes these calls for calls without an answer until it finds the answers.
+// stored notes that the answers to all calls are stored, and deletes the record, along with any call in it that was not
+// made. If it fails, the resolver treats these calls as calls without an answer until it finds the answers.
 func (a *attempts) stored(ctx context.Context) error {
 	if len(a.open) == 0 && !a.unmade {
 		return nil
@@ -85,7 +87,7 @@ func newAttempt(part []job, publisher string, now time.Time) event.Attempt {
 	return a
 }
 
-// statusOf is the HTTP status of a call that ended so; 0 if there was no answer.
+// statusOf returns the HTTP status of a call that ended with err, or 0 if there was no answer.
 func statusOf(err error) int {
 	if err == nil {
 		return http.StatusOK

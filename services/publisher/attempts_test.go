@@ -17,7 +17,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// acks are all messages of answers so far.
+// acks returns all messages of answers so far.
 func (b *bench) acks() []event.Acks {
 	b.t.Helper()
 
@@ -31,7 +31,7 @@ func (b *bench) acks() []event.Acks {
 	return out
 }
 
-// writtenDown are the calls that publishers have written down and not taken back.
+// writtenDown returns the calls that publishers have recorded, without those whose records were deleted again.
 func (b *bench) writtenDown() []event.Attempt {
 	b.t.Helper()
 	var out []event.Attempt
@@ -46,8 +46,8 @@ func (b *bench) writtenDown() []event.Attempt {
 	return out
 }
 
-// TestAnswersTellOfTheirCalls: an id of its own for each call, when it was sent and answered, and by what status; and of whom it is
-// not known whether AtHoc took the value.
+// TestAnswersTellOfTheirCalls: each call has an id of its own, the times when it was sent and answered, and a status.
+// The answers also name the users of whom it is not known whether AtHoc took the value.
 func TestAnswersTellOfTheirCalls(t *testing.T) {
 	t.Parallel()
 
@@ -109,7 +109,8 @@ func TestAnswersTellOfTheirCalls(t *testing.T) {
 	}
 }
 
-// TestACallIsWrittenDownBeforeItIsMade, with all that it tells AtHoc, for the case that its publisher does not live to store the answer.
+// TestACallIsWrittenDownBeforeItIsMade: with everything that it sends to AtHoc, in case its publisher does not live to
+// store the answer.
 func TestACallIsWrittenDownBeforeItIsMade(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 2, map[string]string{"ATHOC_TIMEOUT": "20s"})
@@ -125,7 +126,8 @@ func TestACallIsWrittenDownBeforeItIsMade(t *testing.T) {
 	require.Equal(t, []event.Sent{{User: u.User, Employee: u.Employee, On: true, At: u.At, File: 1, Row: u.Version.Row}}, written[0].Whom)
 }
 
-// TestNoCallIsMadeThatIsNotWrittenDown: without the bucket nothing is sent, and with a new one it goes on.
+// TestNoCallIsMadeThatIsNotWrittenDown: without the bucket nothing is sent; once the bucket is recreated, sending goes
+// on.
 func TestNoCallIsMadeThatIsNotWrittenDown(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 2, nil)
@@ -139,8 +141,8 @@ func TestNoCallIsMadeThatIsNotWrittenDown(t *testing.T) {
 	require.Empty(t, b.writtenDown(), "the bucket was made anew")
 }
 
-// TestACallThatIsTooLargeToBeRecorded: the largest BATCH_SIZE, and users with long names. What a call sends must fit into a message of the
-// broker before it is made, so it is made in parts.
+// TestACallThatIsTooLargeToBeRecorded: the largest BATCH_SIZE, and users with long names. The record of a call must fit
+// into a message of the broker before the call is made, so the batch is sent in parts.
 func TestACallThatIsTooLargeToBeRecorded(t *testing.T) {
 	t.Parallel()
 	const users = 4000
@@ -155,7 +157,7 @@ func TestACallThatIsTooLargeToBeRecorded(t *testing.T) {
 	}
 
 	b.start()
-	b.idle() // so that so many outcomes are compared once
+	b.idle() // so that the many outcomes are compared only once
 	b.outcomes(want)
 	require.Empty(t, b.writtenDown())
 	require.Less(t, len(b.updateCalls()), users/40, "in parts that are as large as they may be, or as were there to be taken")

@@ -24,9 +24,9 @@ import (
 type job struct {
 	update event.Update
 	item   *bus.Item
-	// status is what AtHoc is sent; duty that has become stale while it waited is sent as off.
+	// status is what AtHoc is sent; a duty status that became stale while it waited is sent as off duty.
 	status athoc.DutyStatus
-	// expired: it has.
+	// expired: the duty status became stale while it waited.
 	expired bool
 }
 
@@ -35,12 +35,13 @@ type delivery struct {
 	p        *publisher
 	lent     *leasedBatch
 	outcomes outcomes
-	// refused are users whose status AtHoc will never take, by its answer or by a 400 to a call with nobody else; they are dead unless
-	// it refuses everybody. applied counts those whom it took.
+	// refused are the users whose status AtHoc will never take, according to its answer for the user, or to a 400 for a
+	// call with no other user. They are dead-lettered unless AtHoc refuses everybody. applied counts the users whose
+	// status AtHoc took.
 	refused []refusal
 	applied int
-	// calls and sent count the calls and the users in them, answered the calls that AtHoc answered for each user, and inARow those
-	// that have failed since the last of them.
+	// calls counts the calls and sent the users in them. answered counts the calls that AtHoc answered for each user,
+	// and inARow those that have failed since the last answered one.
 	calls, sent, answered, inARow int
 }
 
@@ -50,14 +51,16 @@ type refusal struct {
 	call   event.Call
 }
 
-// everybodyRefused is how many users in a row AtHoc must refuse, without taking one, for the settings to be at fault and not the users.
+// everybodyRefused is how many users in a row AtHoc must refuse, without taking one, before the settings are taken to
+// be at fault and not the users.
 const everybodyRefused = 8
 
-// handle sends one batch. It returns an error if outcomes could not be stored: then the batch is redelivered after a back-off, or AtHoc
-// would be sent the same at full rate for as long as there is no room to store. So is a batch after a panic.
+// handle sends one batch. It returns an error if outcomes could not be stored. The batch is then redelivered after a
+// back-off; otherwise AtHoc would be sent the same at full rate for as long as there is no room to store outcomes. A
+// batch whose handling panicked is redelivered in the same way.
 func (p *publisher) handle(msg *message.Message) error {
 	ctx, batch := msg.Context(), bus.BatchFrom(msg.Context())
-	lent := batch.Owner.(*leasedBatch) // its source makes no other batches
+	lent := batch.Owner.(*leasedBatch) // its source makes no others
 	d := &delivery{p: p, lent: lent, outcomes: outcomes{p: p}}
 	jobs := p.read(batch.Items)
 	began := time.Now()
@@ -91,8 +94,9 @@ func (p *publisher) handle(msg *message.Message) error {
 	return nil
 }
 
-// read decodes the updates and keeps the newest for each user. Arrival order decides: the broker delivers no older one once it holds a
-// newer one, whereas sequences restart when a stream is recreated, and clocks go back. Unreadable updates are dead, superseded ones done.
+// read decodes the updates and keeps the newest one for each user. Arrival order decides: the broker delivers no older
+// update once it holds a newer one, whereas sequences restart when a stream is recreated, and clocks go back.
+// Unreadable updates are dead-lettered, superseded ones are acknowledged.
 func (p *publisher) read(items []*bus.Item) []job {
 	newest := map[string]int{}
 	var jobs []job
@@ -129,7 +133,8 @@ func (p *publisher) prepare(u event.Update, item *bus.Item) job {
 	return j
 }
 
-// deliver makes the calls that a batch needs: one, unless AtHoc takes fewer users at a time or does not answer for one of them.
+// deliver makes the calls that a batch needs: one, unless AtHoc takes fewer users at a time or one of them makes calls
+// fail.
 func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 	order := scheduled(jobs, d.lent.size, d.lent.permit.Probe, rand.IntN(len(jobs)+1), d.lent.state, d.p.breaker.Now())
 	for _, j := range order.later {
@@ -144,7 +149,7 @@ func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 			return err
 		}
 
-		if err := d.begin(ctx, part); errors.Is(err, nats.ErrMaxPayload) && len(part) > 1 { // the record of the call fits into no message
+		if err := d.begin(ctx, part); errors.Is(err, nats.ErrMaxPayload) && len(part) > 1 { // record too large
 			work, d.lent.used = append(cut(part, (len(part)+1)/2), work...), false
 			continue
 		} else if err != nil {
@@ -160,7 +165,7 @@ func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 
 		if err != nil {
 			if d.applied > 0 {
-				d.bury() // AtHoc took others: these are to blame
+				d.bury() // AtHoc took others, so these users are to blame
 			}
 			return err
 		}
@@ -171,8 +176,8 @@ func (d *delivery) deliver(ctx context.Context, jobs []job) error {
 	return nil
 }
 
-// leave gets the permit for a call; the first one came with the batch. What AtHoc has answered so far is stored before the wait,
-// and without the leases the permit would be of no use.
+// leave gets the permit for a call; the first one came with the batch. It stores AtHoc's answers so far before it
+// waits. It also renews the leases, since the permit would be of no use without them.
 func (d *delivery) leave(ctx context.Context) error {
 	if !d.lent.used {
 		d.lent.used = true
@@ -196,8 +201,9 @@ func (d *delivery) leave(ctx context.Context) error {
 	return nil
 }
 
-// await waits for a permit as long as the leases last, and longer if the rate asks for that: with calls rarer than leases last the
-// second call of a delivery would never be made, and a single user who makes calls fail never be found.
+// await waits for a permit as long as the leases last, and renews them to wait longer if the rate limit requires it.
+// Otherwise, with calls further apart than leases last, the second call of a delivery would never be made, and a single
+// user who makes calls fail would never be found.
 func (d *delivery) await(ctx context.Context) (breaker.Permit, error) {
 	end := time.Now().Add(time.Duration(2 * float64(time.Second) / d.p.cfg.Calls.RateLimit))
 	for {
@@ -264,7 +270,7 @@ func (d *delivery) report(ctx context.Context, err error) {
 	}
 }
 
-// succeeded takes in what AtHoc has answered for each user.
+// succeeded handles a call that AtHoc answered for each user.
 func (d *delivery) succeeded(ctx context.Context, part []job, results []athoc.Result, took time.Duration) error {
 	d.report(ctx, nil)
 	d.answered++
@@ -285,7 +291,7 @@ func (d *delivery) succeeded(ctx context.Context, part []job, results []athoc.Re
 	return d.blameSettings(ctx)
 }
 
-// trace enters a call into the traces of the files that its users' events come from.
+// trace adds a call to the traces of the files that its users' events come from.
 func trace(tel *telemetry.Telemetry, part []job, began time.Time, err error) {
 	if !tel.Tracing() {
 		return
@@ -380,7 +386,7 @@ func (d *delivery) failure(part []job, call *athoc.CallError) failure {
 	}
 }
 
-// takesOthers reports whether AtHoc has answered another update, of this delivery or lately.
+// takesOthers reports whether AtHoc has answered another update, in this delivery or lately.
 func (d *delivery) takesOthers() bool {
 	return d.answered > 0 || d.p.now().Sub(d.p.answered) < lately
 }
@@ -397,7 +403,7 @@ func pathsFault(call *athoc.CallError) error {
 	}
 }
 
-// shrink makes the next calls smaller, those of the other publishers too.
+// shrink makes the next calls smaller, including those of other publishers.
 func (d *delivery) shrink(ctx context.Context, users, divisor int, level slog.Level) error {
 	size, err := d.p.breaker.TooLarge(context.WithoutCancel(ctx), users, d.p.cfg.BatchSize, divisor)
 	if err != nil {
@@ -414,8 +420,8 @@ func (d *delivery) shrink(ctx context.Context, users, divisor int, level slog.Le
 	return nil
 }
 
-// putOff retries a user later who makes calls fail, or gives him up if he has done so for very long, and AtHoc takes others: it may
-// take nobody.
+// putOff has a user who makes calls fail retried later. If the user has done so for very long, and AtHoc takes others,
+// putOff gives the user up instead; if AtHoc takes nobody, the user may not be to blame.
 func (d *delivery) putOff(ctx context.Context, j job, call *athoc.CallError) error {
 	known, _ := d.lent.state.PutOff.Of(j.update.User)
 	if isHopeless(known, d.p.breaker.Now()) && d.takesOthers() {
@@ -432,19 +438,19 @@ func (d *delivery) putOff(ctx context.Context, j job, call *athoc.CallError) err
 	return d.p.breaker.PutOff(context.WithoutCancel(ctx), j.update.User, call.Error())
 }
 
-// lingers reports whether AtHoc may still be working on a call that failed: there was no answer, or that of a gateway, which may have
-// waited long enough for AtHoc's. Such answers are 504, 502 (IIS and Azure, to a time-out too), and those from 520 on, which no server gives
-// but gateways.
+// lingers reports whether AtHoc may still be working on a call that failed: there was no answer, or the answer came
+// from a gateway that may have stopped waiting for AtHoc's. Such answers are 504, 502 (with which IIS and Azure also
+// answer a time-out), and the statuses from 520 on, which only gateways use.
 func lingers(call *athoc.CallError) bool {
 	return call.MayHaveApplied() && (call.Status == 0 || call.Status == http.StatusBadGateway || call.Status == http.StatusGatewayTimeout ||
 		call.Status >= gatewaysOwn)
 }
 
-// gatewaysOwn is the first of the statuses that gateways have made up.
+// gatewaysOwn is the first of the statuses that gateways have invented.
 const gatewaysOwn = 520
 
-// blameSettings reports Refused if AtHoc has refused every user, also in earlier deliveries: a setting is wrong, and no user must be
-// dead-lettered for it.
+// blameSettings reports Refused to the circuit breaker if AtHoc has refused at least everybodyRefused users and taken
+// none, counting earlier deliveries too: a setting is wrong, and users must not be dead-lettered for that.
 func (d *delivery) blameSettings(ctx context.Context) error {
 	if len(d.refused) == 0 || d.p.alike+len(d.refused) < everybodyRefused || d.applied > 0 {
 		return nil
@@ -459,7 +465,7 @@ func (d *delivery) blameSettings(ctx context.Context) error {
 	return errors.New(cause)
 }
 
-// bury dead-letters the users that AtHoc refused for good.
+// bury dead-letters the users whose status AtHoc refused for good.
 func (d *delivery) bury() {
 	if d.applied == 0 {
 		d.p.alike += len(d.refused)
@@ -472,7 +478,7 @@ func (d *delivery) bury() {
 	d.refused = nil
 }
 
-// settle reads each user's own outcome.
+// settle handles AtHoc's answer for each user.
 func (d *delivery) settle(part []job, results []athoc.Result) {
 	for i, j := range part {
 		outcome, final := outcomeOf(results[i].Outcome, j.expired)
@@ -499,7 +505,8 @@ func (d *delivery) settle(part []job, results []athoc.Result) {
 	}
 }
 
-// outcomeOf turns AtHoc's answer about a user into the outcome of the row. It is not final if the user is to be sent again.
+// outcomeOf turns AtHoc's answer about a user into the outcome of the row. The outcome is not final if the user must be
+// sent again.
 func outcomeOf(o athoc.Outcome, expired bool) (outcome event.Outcome, final bool) {
 	switch o {
 	case athoc.Applied:
@@ -518,8 +525,8 @@ func outcomeOf(o athoc.Outcome, expired bool) (outcome event.Outcome, final bool
 	}
 }
 
-// store stores the outcomes. Whoever has one is put off no more, and begins anew if he ever is again: one who was given up would be dead at
-// his first failure.
+// store stores the outcomes. Users who have one are no longer put off, and their failures are forgotten: otherwise a
+// user who was given up, and is put off again later, would be dead-lettered at the first failure.
 func (d *delivery) store(ctx context.Context) error {
 	settled := d.outcomes.settled[d.outcomes.stored:]
 	if err := d.outcomes.store(ctx); err != nil {

@@ -27,13 +27,14 @@ func (b *bench) breakerIs(s breaker.State) {
 	require.NoError(b.t, err)
 }
 
-// putOffSince has the user be one who has made calls fail since then.
+// putOffSince makes the circuit breaker's state say that the user has made calls fail since then.
 func (b *bench) putOffSince(username string, since time.Time, failures int) {
 	b.t.Helper()
 	b.breakerIs(breaker.State{PutOff: breaker.PutOffs{{User: username, Failures: failures, Since: since, Until: time.Now(), Cause: "outage (500)"}}})
 }
 
-// TestAnOutageIsNotAUsersFault: who is put off is not given up, and not blamed, for calls that never reached AtHoc.
+// TestAnOutageIsNotAUsersFault: a user who is put off is neither given up nor blamed for calls that never reached
+// AtHoc.
 func TestAnOutageIsNotAUsersFault(t *testing.T) {
 	t.Parallel()
 
@@ -55,7 +56,8 @@ func TestAnOutageIsNotAUsersFault(t *testing.T) {
 	}
 }
 
-// TestNobodyIsGivenUpWhileAtHocTakesNobody: it may be AtHoc, however long it lasts, as long as it takes no update of anybody else.
+// TestNobodyIsGivenUpWhileAtHocTakesNobody: as long as AtHoc takes nobody else's update, it may be to blame, however
+// long this lasts.
 func TestNobodyIsGivenUpWhileAtHocTakesNobody(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1, nil)
@@ -70,7 +72,8 @@ func TestNobodyIsGivenUpWhileAtHocTakesNobody(t *testing.T) {
 	require.Empty(t, b.payloads(topology.StreamDead))
 }
 
-// TestWhoWasGivenUpBeginsAnew: his next booking is tried as long as anybody's, and he is not reported any more.
+// TestWhoWasGivenUpBeginsAnew: the user's next booking is tried for as long as anybody's, and the user is no longer
+// reported.
 func TestWhoWasGivenUpBeginsAnew(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 2, nil)

@@ -1,6 +1,6 @@
 package publisher
 
-// This file has what a batch is worked on with: the leases of its partitions and the permit to call.
+// This file has what goes with a batch: the leases of its partitions and the permit to call.
 
 import (
 	"context"
@@ -28,13 +28,13 @@ type leasedBatch struct {
 	state breaker.State
 }
 
-// leased is a partition that is leased.
+// leased is a leased partition.
 type leased struct {
 	*lease.Lease
 	partition int
 }
 
-// until is the moment up to which all leases of the round hold.
+// until returns the moment up to which all leases of the batch hold.
 func (r *leasedBatch) until() time.Time {
 	var until time.Time
 	for _, l := range r.leases {
@@ -46,7 +46,7 @@ func (r *leasedBatch) until() time.Time {
 	return until
 }
 
-// guard refuses when the leases have ended. It is called last thing before a request is sent.
+// guard refuses the call once a lease has ended. It is called immediately before a request is sent.
 func (r *leasedBatch) guard(context.Context) error {
 	if !time.Now().Before(r.until()) {
 		return lease.ErrLost
@@ -81,7 +81,7 @@ func (l *partitions) drop(ctx context.Context, r *leasedBatch) {
 	}
 }
 
-// Settled implements bus.Owner. It ends the round of a batch: its partitions are free again, at once or after the grace time.
+// Settled implements bus.Owner. It frees the partitions of a batch, at once or after the grace time.
 func (r *leasedBatch) Settled(ctx context.Context, err error) {
 	l := r.partitions
 	if errors.Is(err, bus.ErrAbandoned) {
@@ -96,7 +96,7 @@ func (r *leasedBatch) Settled(ctx context.Context, err error) {
 	}
 
 	if r.inDoubt {
-		if err := r.renew(ctx); err != nil { // or it would rest for no longer than the call has left
+		if err := r.renew(ctx); err != nil { // otherwise they rest only until the call's leases end
 			l.log.Debug("partitions rest for less than they should", "error", err)
 		}
 
@@ -108,7 +108,7 @@ func (r *leasedBatch) Settled(ctx context.Context, err error) {
 	l.release(ctx, r.leases)
 }
 
-// release releases leases. One that cannot be released expires by itself.
+// release releases leases. A lease that cannot be released expires by itself.
 func (l *partitions) release(ctx context.Context, leases []leased) {
 	l.forget(leases)
 

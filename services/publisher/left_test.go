@@ -18,7 +18,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestCallsWhoseAnswersCouldNotBeStoredStayWrittenDown: that the answers of the next delivery are stored says nothing of them.
+// TestCallsWhoseAnswersCouldNotBeStoredStayWrittenDown: storing the answers of the next delivery does not change that.
 func TestCallsWhoseAnswersCouldNotBeStoredStayWrittenDown(t *testing.T) {
 	t.Parallel()
 	js := bustest.Start(t).Connect(t).JS
@@ -39,7 +39,8 @@ func TestCallsWhoseAnswersCouldNotBeStoredStayWrittenDown(t *testing.T) {
 	require.Equal(t, []string{"lost", "lost too"}, written())
 }
 
-// TestACallThatWasNotMadeIsTakenBack: the broker stored it, and its confirmation was lost; nobody makes another call soon.
+// TestACallThatWasNotMadeIsTakenBack: the broker stored its record, but the confirmation was lost, and no other call
+// follows soon.
 func TestACallThatWasNotMadeIsTakenBack(t *testing.T) {
 	t.Parallel()
 	server := bustest.Start(t)
@@ -69,7 +70,7 @@ func TestACallThatWasNotMadeIsTakenBack(t *testing.T) {
 	require.Empty(t, writtenDown(t, js))
 }
 
-// relay passes bytes between clients and a server; while answers is locked, nothing comes back.
+// relay passes bytes between clients and a server. While answers is locked, nothing is passed back to clients.
 func relay(t *testing.T, server string) (address string, answers *sync.Mutex) {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -103,7 +104,7 @@ func relay(t *testing.T, server string) (address string, answers *sync.Mutex) {
 	return listener.Addr().String(), answers
 }
 
-// pass copies from one connection to another until one of them ends; nothing while it may not.
+// pass copies from one connection to another until one of them ends. It writes only while it can lock may.
 func pass(to, from net.Conn, may *sync.Mutex) {
 	defer to.Close()
 	defer from.Close()
@@ -126,7 +127,7 @@ func callNamed(id string) event.Attempt {
 	return event.Attempt{Call: event.Call{ID: id, Sent: 1, Users: 1}}
 }
 
-// writtenDown are the ids of the calls that are written down.
+// writtenDown returns the ids of the recorded calls.
 func writtenDown(t *testing.T, js jetstream.JetStream) (ids []string) {
 	t.Helper()
 	require.NoError(t, bus.Read(t.Context(), js, "KV_"+topology.BucketCalls, bus.ReadFrom{}, func(data []byte, _ string) {

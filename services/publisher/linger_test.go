@@ -12,9 +12,9 @@ import (
 	"bobosync/shared/event"
 )
 
-// TestAGatewayThatHasWaitedLongEnough: it answers for AtHoc, which may still be working on the call and be done with it after the next one.
-// So the resolver is told of it, as after a call without an answer, and sends the latest status once more. An error of AtHoc's own is the end
-// of a call.
+// TestAGatewayThatHasWaitedLongEnough: a gateway answers in place of AtHoc, which may still be working on the call and
+// finish it after the next one. So this is reported to the resolver, as a call without an answer is, and the resolver
+// sends the latest status once more. An error from AtHoc itself, by contrast, is the end of a call.
 func TestAGatewayThatHasWaitedLongEnough(t *testing.T) {
 	t.Parallel()
 

@@ -14,7 +14,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// loseStore loses all that the broker holds. The services make the parts anew, of which some begin before the others.
+// loseStore loses all that the broker holds, and recreates it empty at once, as the services do between them.
 func (b *bench) loseStore() {
 	b.t.Helper()
 
@@ -35,7 +35,7 @@ func (b *bench) loseStore() {
 	require.NoError(b.t, topology.Provision(b.t.Context(), b.conn.JS, settings, topology.Everyone))
 }
 
-// states are what the publishers tell of themselves.
+// states returns what the publishers report of themselves.
 func (b *bench) states() []control.PublisherState {
 	b.t.Helper()
 	all, err := control.AskAll[control.PublisherState](b.t.Context(), b.conn.NC, topology.Publisher, control.State, control.Nothing{})
@@ -43,11 +43,11 @@ func (b *bench) states() []control.PublisherState {
 	return all
 }
 
-// state is what the only publisher tells of itself.
+// state returns what the only publisher reports of itself.
 func (b *bench) state() control.PublisherState {
 	b.t.Helper()
 	var all []control.PublisherState
-	await.True(b.t, func() bool { // one that is late is missed
+	await.True(b.t, func() bool { // a late answer is missed
 		all = b.states()
 		return len(all) == 1
 	}, timeout)
@@ -55,13 +55,13 @@ func (b *bench) state() control.PublisherState {
 	return all[0]
 }
 
-// calling reports whether a publisher is at a call.
+// calling reports whether a publisher is making a call.
 func (b *bench) calling() bool {
 	return slices.ContainsFunc(b.states(), func(s control.PublisherState) bool { return !s.Calling.IsZero() })
 }
 
-// TestStoreLostDuringACall: the broker forgets who holds which lane while AtHoc is at work on a call. The other publisher must
-// not send a newer status of the same user meanwhile: AtHoc could apply the older one last.
+// TestStoreLostDuringACall: the broker forgets who holds which partition while AtHoc is working on a call. The other
+// publisher must not send a newer status of the same user meanwhile: AtHoc could apply the older one last.
 func TestStoreLostDuringACall(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1, map[string]string{"ATHOC_TIMEOUT": "4s"})

@@ -22,7 +22,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// lines counts the lines by level and message, without what the client says once at the start of a simulator's address.
+// lines counts the log lines by level and message. It leaves out what the client logs once about the simulator's
+// address.
 func lines(t *testing.T, log *logtest.Log) map[string]int {
 	t.Helper()
 
@@ -40,8 +41,8 @@ func lines(t *testing.T, log *logtest.Log) map[string]int {
 	return count
 }
 
-// TestAnOutageIsTwoLines: however many probes fail, all of a publisher's log says once that AtHoc is gone and once that it is
-// back; beside that there is a line for each batch that AtHoc took.
+// TestAnOutageIsTwoLines: however many probes fail, a publisher's log says once that AtHoc is gone and once that it is
+// back. The only other lines are one for each batch that AtHoc took.
 func TestAnOutageIsTwoLines(t *testing.T) {
 	t.Parallel()
 
@@ -98,7 +99,7 @@ func TestAnOutageIsTwoLines(t *testing.T) {
 	}
 }
 
-// TestAQuietDayIsAQuietLog: a line for each batch and nothing else, and none while there is nothing to do.
+// TestAQuietDayIsAQuietLog: there is one line for each batch and nothing else, and none while there is nothing to do.
 func TestAQuietDayIsAQuietLog(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 3, nil)
@@ -116,7 +117,7 @@ func TestAQuietDayIsAQuietLog(t *testing.T) {
 	}, timeout)
 }
 
-// TestMetricsTellOfTheWork: what Prometheus reads is what was done.
+// TestMetricsTellOfTheWork: Prometheus reads what was really done.
 func TestMetricsTellOfTheWork(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 4, nil)
@@ -168,8 +169,8 @@ func TestMetricsTellOfTheWork(t *testing.T) {
 	require.NotContains(t, text, "nobody@example.org")
 }
 
-// TestAnOutageShowsAndDoesNotUnready: the metrics name the trouble and the backlog, and the publisher stays ready: restarting
-// it would fix nothing. Without the broker it is not ready, and says so.
+// TestAnOutageShowsAndDoesNotUnready: the metrics name the trouble and the backlog, but the publisher stays ready,
+// since restarting it would fix nothing. Without the broker it is not ready, and says so.
 func TestAnOutageShowsAndDoesNotUnready(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 2, nil)
@@ -219,7 +220,8 @@ func TestAnOutageShowsAndDoesNotUnready(t *testing.T) {
 	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
 }
 
-// TestEveryPublisherTellsItsState: each of them answers, with the circuit breaker that they share.
+// TestEveryPublisherTellsItsState: each publisher answers with its own state and that of the circuit breaker that they
+// share.
 func TestEveryPublisherTellsItsState(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 2, map[string]string{"BATCH_SIZE": "7", "ATHOC_TIMEOUT": "5s"})
@@ -279,8 +281,8 @@ func TestEveryPublisherTellsItsState(t *testing.T) {
 	}, timeout)
 }
 
-// TestCallsAreInTheTracesOfTheirFiles: a call shows up in the trace of each file that it carries events of, also one that
-// failed.
+// TestCallsAreInTheTracesOfTheirFiles: a call, even a failed one, shows up in the trace of each file whose events it
+// carries.
 func TestCallsAreInTheTracesOfTheirFiles(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1, nil)

@@ -13,10 +13,11 @@ import (
 	"bobosync/shared/topology"
 )
 
-// answersPerMessage keeps a message of answers well below the broker's limit of 1 MB: an answer has some 300 bytes.
+// answersPerMessage keeps a message of answers well below the broker's limit of 1 MB: an answer has about 300 bytes.
 const answersPerMessage = 1000
 
-// outbox is all that the publisher stores in the broker. When a method returns nil, everything it was given is stored.
+// outbox publishes what the publisher stores in the broker. When a method returns nil, everything it was given is
+// stored.
 type outbox struct {
 	pub *bus.Publisher
 }
@@ -32,7 +33,7 @@ func newOutbox(conn *bus.Conn) (*outbox, error) {
 
 func (o *outbox) close() { _ = o.pub.Close() } // it only waits for calls, and there are none left
 
-// answers stores AtHoc's answers to calls. All answers to one call are in messages that name that call.
+// answers stores AtHoc's answers to calls. All answers to one call are in messages that name the call.
 func (o *outbox) answers(ctx context.Context, calls []event.Call, answers, inDoubt []event.Answer) error {
 	var msgs []*message.Message
 

@@ -1,6 +1,6 @@
 package publisher
 
-// What became of the users of a batch, gathered until it is stored.
+// This file gathers what became of the users of a batch until that is stored.
 
 import (
 	"context"
@@ -12,11 +12,12 @@ import (
 	"bobosync/shared/topology"
 )
 
-// outcomes are what became of a delivery's jobs, by the calls made so far, as far as it is not stored yet.
+// outcomes are what became of a delivery's jobs in the calls made so far, until it is stored.
 type outcomes struct {
 	p    *publisher
 	made []event.Call
-	// answers: one outcome per settled job; inDoubt: the jobs that are resent although AtHoc may have applied them.
+	// answers: one outcome per settled job, and one Pending per job of a call that AtHoc may still be working on;
+	// inDoubt: the jobs that are resent although AtHoc may have applied them.
 	answers, inDoubt []event.Answer
 	dead             []deadletter.Letter
 	settled          []job
@@ -24,18 +25,19 @@ type outcomes struct {
 	stored int
 }
 
-// lastCall is the call that was made last.
+// lastCall returns the call that was made last.
 func (o *outcomes) lastCall() *event.Call { return &o.made[len(o.made)-1] }
 
-// giveUp notes that AtHoc may still be working on a call. The resolver sends these users once more when AtHoc cannot be working on
-// it any longer.
+// giveUp notes that AtHoc may still be working on a call. The resolver sends these users once more when AtHoc can no
+// longer be working on it.
 func (o *outcomes) giveUp(part []job) {
 	for _, j := range part {
 		o.answers = append(o.answers, o.answer(j, event.Pending))
 	}
 }
 
-// doubt notes that AtHoc may have taken what a call sent, though it does not say so. The call is over, and these users are resent anyway.
+// doubt notes that AtHoc may have taken what a call sent, although it did not say so. The call is over, and these users
+// are resent anyway.
 func (o *outcomes) doubt(part ...job) {
 	for _, j := range part {
 		o.inDoubt = append(o.inDoubt, o.answer(j, event.Pending))
@@ -58,12 +60,12 @@ func (o *outcomes) done(j job, outcome event.Outcome, detail string) {
 	o.settled = append(o.settled, j)
 	o.p.metrics.Settled(outcome)
 
-	if outcome == event.Applied && u.Reason == event.ReasonEvent { // what is sent for another reason is late of itself
+	if outcome == event.Applied && u.Reason == event.ReasonEvent { // updates sent for another reason are late by nature
 		o.p.metrics.Confirmed(o.p.now().Sub(time.Unix(u.At, 0)))
 	}
 }
 
-// doneBy notes a job's outcome by an earlier call.
+// doneBy notes a job's outcome that an earlier call had.
 func (o *outcomes) doneBy(call event.Call, j job, outcome event.Outcome, detail string) {
 	at := slices.IndexFunc(o.made, func(c event.Call) bool { return c.ID == call.ID })
 	if at < 0 { // its other answers are stored already
@@ -74,7 +76,7 @@ func (o *outcomes) doneBy(call event.Call, j job, outcome event.Outcome, detail 
 	o.answers[len(o.answers)-1].Call = at + 1
 }
 
-// answer is the outcome of a job by the last call.
+// answer returns the outcome of a job as the answer of the last call.
 func (o *outcomes) answer(j job, outcome event.Outcome) event.Answer {
 	u := j.update
 
@@ -85,7 +87,7 @@ func (o *outcomes) answer(j job, outcome event.Outcome) event.Answer {
 	}
 }
 
-// store saves the dead letters and outcomes that are not stored yet, and only then releases their updates.
+// store saves the dead letters and outcomes that are not stored yet, and only then acknowledges their updates.
 func (o *outcomes) store(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx) // AtHoc has answered: a stop must not lose the answer
 	if err := deadletter.Publish(ctx, topology.Publisher, o.p.out.pub, o.dead...); err != nil {

@@ -22,26 +22,28 @@ import (
 )
 
 const (
-	// idlePollInterval is how often the partitions are checked if no hint comes.
+	// idlePollInterval is how often the partitions are checked if no hint arrives.
 	idlePollInterval = time.Second
-	// busyPollInterval is how soon they are checked again if other publishers hold all in which updates wait, or AtHoc is not there.
+	// busyPollInterval is how soon they are checked again if other publishers hold partitions in which updates wait, or
+	// if AtHoc is not there.
 	busyPollInterval = 50 * time.Millisecond
-	// permitTimeout is how long a batch waits for its call to be let through before it is given back, with its partitions.
+	// permitTimeout is how long a batch waits for permission to make its call before it is given back with its
+	// partitions.
 	permitTimeout = 5 * time.Second
-	// lossTimeout is how long the search for what may be gone takes at most.
+	// lossTimeout is how long the check for buckets that may be gone takes at most.
 	lossTimeout = 2 * time.Second
-	// spare is how much longer than the longest call the leases have to last when it begins.
+	// spare is how much longer than the longest possible call the leases must last when the call begins.
 	spare = time.Second
 	// grace is how long a partition rests after a call whose end is not known: AtHoc may still be working on it.
 	grace = 3 * time.Second
 )
 
-// partitions is the source of batches: it takes the leases of partitions in which updates wait, and fetches from them until a
-// batch is full. It serves one worker.
+// partitions is the source of batches: it takes the leases of partitions in which updates wait, and fetches from them
+// until a batch is full. It serves one worker.
 type partitions struct {
 	js     jetstream.JetStream
 	keeper *lease.Keeper
-	// leasesBucket outlives the session: by it a bucket of leases that was lost meanwhile is noticed.
+	// leasesBucket outlives the session, so that the loss of the bucket of leases between sessions is noticed.
 	leasesBucket *lease.BucketHistory
 	breaker      *breaker.Breaker
 	log          *slog.Logger
@@ -55,11 +57,11 @@ type partitions struct {
 	// callTimeout is the longest that a call can take.
 	callTimeout time.Duration
 
-	// consumers are the partitions' consumers, as far as they were used.
+	// consumers are the consumers of the partitions that were used so far.
 	consumers [topology.Partitions]jetstream.Consumer
-	// pollInterval is how soon to look again if nothing is heard.
+	// pollInterval is how soon to check again if no hint arrives.
 	pollInterval time.Duration
-	// logged: why no lease is taken has been logged.
+	// logged: the reason why no lease is taken has been logged.
 	logged bool
 	// resting are leases that are kept for the grace time, until restUntil.
 	resting   []leased
@@ -75,7 +77,8 @@ func wakeUp(wake chan struct{}) nats.MsgHandler {
 	}
 }
 
-// Fetch implements bus.Source: it returns when there are updates, their partitions are leased and a call is let through.
+// Fetch implements bus.Source: it returns once there are updates, their partitions are leased and a call is let
+// through.
 func (l *partitions) Fetch(ctx context.Context) (*bus.Batch, error) {
 	for {
 		if err := l.finishGrace(ctx); err != nil {
@@ -109,8 +112,8 @@ func (l *partitions) unsettled(err error) {
 	l.logged = true
 }
 
-// checkForLoss ends the session if a look failed because something is gone that the next session may recreate. A bucket is
-// searched for: that nobody answers for it may also mean that its servers are electing a leader.
+// checkForLoss ends the session if err means that something is gone that the next session may recreate. It looks the
+// buckets up instead of relying on err: if no server answers for a bucket, its servers may just be electing a leader.
 func (l *partitions) checkForLoss(ctx context.Context, err error) {
 	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) {
 		l.lost(err)
@@ -128,7 +131,7 @@ func (l *partitions) checkForLoss(ctx context.Context, err error) {
 	}
 }
 
-// sleep waits for a hint or the next look.
+// sleep waits for a hint, or until it is time for the next check.
 func (l *partitions) sleep(ctx context.Context) error {
 	timer := time.NewTimer(l.pollInterval)
 	defer timer.Stop()
@@ -184,7 +187,7 @@ func (l *partitions) gather(ctx context.Context) (*leasedBatch, error) {
 	return nil, err
 }
 
-// isCall reports whether an error is that of a call to AtHoc.
+// isCall reports whether an error comes from a call to AtHoc.
 func isCall(err error) bool {
 	_, ok := errors.AsType[*athoc.CallError](err)
 	return ok
@@ -198,12 +201,12 @@ type partition struct {
 	consumer jetstream.Consumer
 }
 
-// sameAs finds the partition in a list.
+// sameAs returns a function that reports whether another partition is the same one.
 func sameAs(l partition) func(partition) bool {
 	return func(other partition) bool { return other.number == l.number }
 }
 
-// want is how many updates to ask for: asking for more than there are costs a wait.
+// want returns how many updates to ask for: asking for more than there are costs a wait.
 func (l partition) want(room int) int {
 	if l.pending == 0 {
 		return room
@@ -211,7 +214,8 @@ func (l partition) want(room int) int {
 	return min(room, l.pending)
 }
 
-// backlog returns the partitions that have something to fetch, in random order, so that load spreads over the publishers.
+// backlog returns the partitions that have something to fetch, in random order, so that load spreads over the
+// publishers.
 func (l *partitions) backlog(ctx context.Context) ([]partition, error) {
 	stream, err := l.js.Stream(ctx, topology.StreamUpdates)
 	if err != nil {
@@ -252,7 +256,8 @@ func (l *partitions) backlog(ctx context.Context) ([]partition, error) {
 	return out, nil
 }
 
-// lease takes free partitions and what is there in them, until the batch is full. It returns the partitions taken.
+// lease leases free partitions and fetches the updates in them until the batch is full. It returns the partitions
+// taken.
 func (l *partitions) lease(ctx context.Context, r *leasedBatch, backlog []partition) ([]partition, error) {
 	var taken []partition
 	for _, p := range backlog {
@@ -284,7 +289,7 @@ func (l *partitions) lease(ctx context.Context, r *leasedBatch, backlog []partit
 			return taken, err
 		}
 
-		if len(r.batch.Items) == before { // others hold what is in it: leave it free
+		if len(r.batch.Items) == before { // another publisher has its updates: leave it free
 			l.release(ctx, r.leases[len(r.leases)-1:])
 			r.leases = r.leases[:len(r.leases)-1]
 			continue
@@ -309,10 +314,11 @@ func (l *partitions) consumer(ctx context.Context, number int) (jetstream.Consum
 	return l.consumers[number], nil
 }
 
-// prepare waits for more updates and for the permit to call. What comes in meanwhile joins the batch, so that a newer update
-// overtakes an older one of the same user.
+// prepare waits for more updates and for the permit to call. Updates that arrive meanwhile join the batch, so that a
+// newer update overtakes an older one of the same user.
 func (l *partitions) prepare(ctx context.Context, r *leasedBatch, taken []partition) error {
-	// Once more: between the first look and the leases the bucket may have been lost. From here on it does not matter if it is.
+	// Check once more: the bucket may have been lost between the first check and the leases. From here on, a loss does
+	// not matter.
 	if err := l.keeper.Settled(ctx, l.leasesBucket); err != nil {
 		return err
 	}
@@ -344,8 +350,8 @@ func (l *partitions) prepare(ctx context.Context, r *leasedBatch, taken []partit
 	return l.topUp(ctx, r, taken)
 }
 
-// topUp adds what has come in since the batch was begun: into its partitions, and into others that are free. An update that was left
-// out would wait for the next call.
+// topUp adds the updates that have arrived since the batch was begun, from its own partitions and from others that are
+// free. An update that was left out would wait for the next call.
 func (l *partitions) topUp(ctx context.Context, r *leasedBatch, taken []partition) error {
 	if len(r.batch.Items) >= r.size {
 		return nil

@@ -22,8 +22,8 @@ func (b *bench) pause(req control.PauseRequest) (breaker.Pause, error) {
 	return control.Ask[breaker.Pause](b.t.Context(), b.conn.NC, topology.Publisher, control.Pause, req)
 }
 
-// TestNoCallDuringAPause: three publishers with updates that wait, all the while; one of them is restarted meanwhile. The end comes
-// by itself, and each user is sent once, with the latest status.
+// TestNoCallDuringAPause: three publishers have updates waiting all the while, and one of them is restarted meanwhile.
+// The pause ends by itself, and then each user is sent once, with the latest status.
 func TestNoCallDuringAPause(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 30, nil)
@@ -39,11 +39,11 @@ func TestNoCallDuringAPause(t *testing.T) {
 	stop()
 	b.start()
 	want := b.wantAll(30, 5)
-	paused, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 4}) // in the place of the other one
+	paused, err := b.pause(control.PauseRequest{Reason: "upgrade", Seconds: 4}) // replaces the other one
 	require.NoError(t, err)
 	b.outcomes(want)
 	b.idle()
-	calls := b.athoc.Calls(sim.CallFilter{}) // those for a token as well
+	calls := b.athoc.Calls(sim.CallFilter{}) // including those for a token
 	require.NotEmpty(t, calls)
 
 	for _, call := range calls {
@@ -55,7 +55,7 @@ func TestNoCallDuringAPause(t *testing.T) {
 	}
 }
 
-// TestPauseAndResume: an order without a reason or an end is refused; a resumed pause is over for all.
+// TestPauseAndResume: an order without a reason or an end is refused; resuming ends the pause for all publishers.
 func TestPauseAndResume(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 2, nil)

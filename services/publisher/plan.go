@@ -12,20 +12,24 @@ import (
 )
 
 const (
-	// failuresInARow is how many calls of a delivery have to fail one after the other for AtHoc, and not what they carried, to be
-	// to blame: of a call and its two halves one is answered if a single user makes calls fail.
+	// failuresInARow is how many calls of a delivery must fail in a row before AtHoc is to blame, and not what they
+	// carried: if a single user makes calls fail, one of the two halves of a failed call is answered.
 	failuresInARow = 3
 	// aloneInARow is the same for calls of one user each.
 	aloneInARow = 3
-	// fewUsers is the number of users up to which a call is not too large, as long as AtHoc answers nothing else.
+	// fewUsers is the largest number of users with which a call cannot be too large, as long as AtHoc answers nothing
+	// else.
 	fewUsers = 25
-	// gentler and smaller are by what calls are divided that took too long, or that were too large.
+	// gentler divides the size of calls after one that took too long, smaller after one that was too large.
 	gentler, smaller = 4, 2
-	// lately is how long ago AtHoc may have answered another update for a failure to be blamed on what the call carries.
+	// lately is how long ago AtHoc may have answered another update for a failure to be blamed on what the call
+	// carried.
 	lately = 5 * time.Minute
-	// putOffPollInterval is how soon a user who is put off is considered again, so that he is sent as soon as that makes sense.
+	// putOffPollInterval is how soon a user who is put off is considered again, so that the user is sent as soon as
+	// that makes sense.
 	putOffPollInterval = 2 * time.Second
-	// hopeless is how long, and in how many calls, a user has to make calls fail to be given up.
+	// hopelessAfter and hopelessCalls are how long, and in how many calls, a user must have made calls fail to be given
+	// up.
 	hopelessAfter, hopelessCalls = 24 * time.Hour, 20
 )
 
@@ -33,20 +37,22 @@ const (
 type failure struct {
 	kind   athoc.Kind
 	status int
-	// update: it was the update itself that failed, and not getting a token for it.
+	// update: the update itself failed, and not the request for a token.
 	update bool
 	// inDoubt: AtHoc may still be working on it.
 	inDoubt bool
 	users   int
-	// probe: the call was to find out whether AtHoc takes updates again.
+	// probe: the call was meant to find out whether AtHoc takes updates again.
 	probe bool
-	// there: the update was sent, and AtHoc has answered a search since it last failed, or another update of this delivery, or is known
-	// to fail for this user. Without a token or a connection nothing was sent, and no user can be to blame.
+	// there: the update was sent, and AtHoc is known to work: it has answered a search since it last failed, or another
+	// update of this delivery, or this user is known to make calls fail. Without a token or a connection nothing was
+	// sent, and no user can be to blame.
 	there bool
-	// answered: AtHoc has answered another update, of this delivery or lately, or this user is known to make calls fail.
+	// answered: AtHoc has answered another update, in this delivery or lately, or this user is known to make calls
+	// fail.
 	answered bool
-	// inARow counts the calls of this delivery that failed one after the other, this one included, alone those of one user each,
-	// of earlier deliveries too.
+	// inARow counts the calls of this delivery that failed one after the other, this one included. alone counts the
+	// calls with one user each that failed since AtHoc last answered an update, in earlier deliveries too.
 	inARow, alone int
 }
 
@@ -60,13 +66,14 @@ const (
 	halve
 	// halveLater: the same, after the rest of the batch.
 	halveLater
-	// trySingle: one of them is sent alone, if that fails another one, and once AtHoc answers, the others.
+	// trySingle: two of them are sent alone, one after the other, and the rest once AtHoc has answered one of these
+	// calls.
 	trySingle
 	// later: they are sent after the rest of the batch.
 	later
-	// shrink: they are sent in calls of the size that is tried now.
+	// shrink: they are sent in calls of the size that is now the limit.
 	shrink
-	// refuse: AtHoc refuses this user, alone, for good.
+	// refuse: AtHoc refuses the only user of the call for good.
 	refuse
 	// putOff: this user alone makes calls fail, and is sent again later.
 	putOff
@@ -75,7 +82,7 @@ const (
 // step is what follows from a failure.
 type step struct {
 	action action
-	// divisor, if it is not 0, is by what the users of the call are divided for the size of the next ones.
+	// divisor, if it is not 0, is what the number of users in the call is divided by to get the size of the next calls.
 	divisor int
 }
 
@@ -88,13 +95,13 @@ func next(f failure) step {
 		return step{action: halve}
 	case f.kind == athoc.BadRequest:
 		return step{action: refuse}
-	case f.refusal() && f.users > 1 && f.inARow == 1 && !f.answered && !f.probe: // a firewall may have refused this body alone
+	case f.refusal() && f.users > 1 && f.inARow == 1 && !f.answered && !f.probe: // a firewall may refuse just this body
 		return step{action: trySingle}
-	case f.refusal() && f.users == 1 && f.inARow == 2 && !f.answered && !f.probe: // it may be the very one
+	case f.refusal() && f.users == 1 && f.inARow == 2 && !f.answered && !f.probe: // it may be the user to blame
 		return step{action: later}
 	case (f.refusal() || f.kind == athoc.TooLarge) && f.answered && !f.probe:
 		return f.suspect()
-	case f.kind != athoc.Outage, f.probe: // a single user who is too large is the path's fault
+	case f.kind != athoc.Outage, f.probe: // a single user being too large is the path's fault
 		return step{action: returnToQueue}
 	case !f.there && f.users > fewUsers && f.tooSlow():
 		return step{action: returnToQueue, divisor: gentler}
@@ -105,8 +112,9 @@ func next(f failure) step {
 	}
 }
 
-// refusal reports whether an update was refused in a way that settings may be to blame for, or something on the path that does not
-// like what it carried: firewalls answer 403 or redirect to a page of theirs, and IIS says 404 to a body that is too large.
+// refusal reports whether an update was refused in a way for which settings may be to blame, or something on the path
+// that does not like the content: firewalls answer 403 or redirect to a page of their own, and IIS answers 404 to a
+// body that is too large.
 func (f failure) refusal() bool {
 	return f.update && (f.kind == athoc.Forbidden || f.kind == athoc.NotFound || f.kind == athoc.Unauthorized)
 }
@@ -118,7 +126,7 @@ func (f failure) suspect() step {
 		return step{action: putOff}
 	case f.users == 1:
 		return step{action: returnToQueue}
-	case f.refusal() && f.inARow >= failuresInARow: // there are several of them, or AtHoc does not take so many at a time
+	case f.refusal() && f.inARow >= failuresInARow: // several are to blame, or AtHoc does not take so many at a time
 		return step{action: shrink, divisor: gentler}
 	case f.inDoubt, f.inARow >= failuresInARow:
 		return step{action: returnToQueue, divisor: gentler}
@@ -127,18 +135,19 @@ func (f failure) suspect() step {
 	}
 }
 
-// tooSlow reports whether the call may have failed for its size: there was no answer in time, or a part of one.
+// tooSlow reports whether the call may have failed because of its size: there was no answer in time, or only a part of
+// one.
 func (f failure) tooSlow() bool { return f.inDoubt || f.status == http.StatusOK }
 
 // schedule is the order in which the jobs of a batch are sent.
 type schedule struct {
 	calls [][]job
-	// later are jobs that are not sent now, as their users are put off.
+	// later are jobs that are not sent now, since their users are put off.
 	later []job
 }
 
-// scheduled cuts jobs into calls of at most size users. A probe begins with the job at the given place, alone, so that it is
-// another one each time; users who were put off come last, each alone, when their time has come.
+// scheduled cuts jobs into calls of at most size users. A probe begins with a single job, chosen by first, so that it
+// is a different one each time. Users who were put off come last, each alone, once their time has come.
 func scheduled(jobs []job, size int, probe bool, first int, s breaker.State, now time.Time) schedule {
 	var out schedule
 	var usual, alone []job
@@ -166,7 +175,7 @@ func scheduled(jobs []job, size int, probe bool, first int, s breaker.State, now
 	return out
 }
 
-// isHopeless reports whether a user has made calls fail for so long that he is given up.
+// isHopeless reports whether a user has made calls fail for so long that the user is given up.
 func isHopeless(p breaker.PutOff, now time.Time) bool {
 	return p.Failures >= hopelessCalls && now.Sub(p.Since) >= hopelessAfter
 }

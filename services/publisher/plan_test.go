@@ -12,7 +12,7 @@ import (
 	"bobosync/shared/event"
 )
 
-// TestWhatFollowsFromAFailure is the table of what becomes of a call that failed as a whole.
+// TestWhatFollowsFromAFailure is the table of what follows from a call that failed as a whole.
 func TestWhatFollowsFromAFailure(t *testing.T) {
 	t.Parallel()
 

@@ -1,8 +1,9 @@
-// Package publisher is the service that owns the calls to AtHoc. It has no state on disk and runs in any number.
+// Package publisher is the service that owns the calls to AtHoc. It has no state on disk, and any number of instances
+// may run.
 //
-// A publisher leases a partition of users for one call, so that no two publishers ever send the same user at
-// once; and the table of updates holds one message for each user, so that an update which comes back late is gone if a
-// newer one is there. Together they keep AtHoc from ever being sent an older status after a newer one.
+// A publisher leases a partition of users for one call, so that no two publishers ever send the same user at once. The
+// table of updates holds one message for each user, so an update cannot be redelivered late once there is a newer one.
+// Together they keep AtHoc from ever being sent an older status after a newer one.
 package publisher
 
 import (
@@ -47,7 +48,7 @@ type Config struct {
 	BatchWait time.Duration `env:"BATCH_WAIT, default=100ms"`
 }
 
-// Checked returns what is to be checked of them.
+// Checked returns the settings that a check tries out.
 func (c *Config) Checked() check.Settings {
 	return check.Settings{Service: topology.Publisher, Broker: c.Broker, Calls: c.Calls, Log: c.Log, AtHoc: &c.AtHoc}
 }
@@ -61,7 +62,7 @@ func (c *Config) Validate() error {
 
 	if c.BatchWait < 0 || c.BatchWait > 10*time.Second {
 		errs = append(errs, errors.New("BATCH_WAIT: must be from 0s to 10s"))
-	} else if c.BatchWait > c.Calls.Timeout { // the leases have to last for it
+	} else if c.BatchWait > c.Calls.Timeout { // the leases must last through it
 		errs = append(errs, errors.New("BATCH_WAIT: must not be longer than ATHOC_TIMEOUT"))
 	}
 
@@ -82,14 +83,14 @@ type publisher struct {
 	source  *partitions
 	breaker *breaker.Breaker
 	out     *outbox
-	// leases is what is known of the bucket of leases from the sessions before.
+	// leases is what earlier sessions learned about the bucket of leases.
 	leases lease.BucketHistory
-	// pauses is what is known of operators' pauses from the sessions before.
+	// pauses is what earlier sessions learned about operators' pauses.
 	pauses breaker.PauseHistory
 	// attempts are recorded before calls are made.
 	attempts attempts
 	owner    string
-	// alone counts the calls with one user each that have failed since one was answered.
+	// alone counts the calls with one user each that have failed since a call was last answered.
 	alone int
 	// answered is when AtHoc last answered an update.
 	answered time.Time
@@ -104,8 +105,8 @@ type publisher struct {
 	component *telemetry.Component
 }
 
-// Run does the publisher's work until ctx ends. It returns an error only if the work cannot begin, because of the settings
-// of AtHoc's client.
+// Run does the publisher's work until ctx ends. It returns an error only if the work cannot begin because of the
+// settings of AtHoc's client.
 func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	log := deps.Log.With("service", name)
 
@@ -191,8 +192,8 @@ func (p *publisher) session(ctx context.Context, lost func(error)) error {
 	return p.consume(ctx, keeper, settings, lost)
 }
 
-// keeper opens the bucket of leases and remembers which one it is, so that a recreated one is recognized even if no update comes before
-// that.
+// keeper opens the bucket of leases and remembers its identity, so that a recreated bucket is recognized even if no
+// update arrived before the loss.
 func (p *publisher) keeper(ctx context.Context) (*lease.Keeper, error) {
 	js := p.deps.Conn.JS
 
@@ -219,7 +220,7 @@ func (p *publisher) keeper(ctx context.Context) (*lease.Keeper, error) {
 	return keeper, nil
 }
 
-// sending reports to operators how updates are sent now.
+// sending reports to operators how updates are sent at present.
 func (p *publisher) sending(ctx context.Context, _ control.Nothing) (control.SendingState, error) {
 	state, err := p.breaker.State(ctx)
 	if err != nil {
@@ -234,7 +235,7 @@ func (p *publisher) sending(ctx context.Context, _ control.Nothing) (control.Sen
 // longestReason is the longest reason of an order, in bytes.
 const longestReason = 500
 
-// pause follows an operator's order that AtHoc is not called for a while.
+// pause carries out an operator's order not to call AtHoc for a while.
 func (p *publisher) pause(ctx context.Context, req control.PauseRequest) (*breaker.Pause, error) {
 	lasts := time.Duration(req.Seconds) * time.Second
 	switch {
@@ -253,7 +254,7 @@ func (p *publisher) resume(ctx context.Context, req control.RunRequest) (control
 	return control.ResumeAnswer{Ended: ended}, err
 }
 
-// consume runs the handler of calls until ctx ends.
+// consume handles batches until ctx ends.
 func (p *publisher) consume(ctx context.Context, keeper *lease.Keeper, settings topology.Settings, lost func(error)) error {
 	wake := make(chan struct{}, 1)
 
@@ -288,7 +289,7 @@ func (p *publisher) consume(ctx context.Context, keeper *lease.Keeper, settings 
 	return session.Handle(ctx, router)
 }
 
-// owner is what others see of who holds a lease.
+// owner returns the name that others see for the holder of a lease.
 func owner() string {
 	host, err := os.Hostname()
 	if err != nil {

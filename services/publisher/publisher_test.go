@@ -49,16 +49,16 @@ type bench struct {
 	athoc    *sim.Simulator
 	cfg      publisher.Config
 	sequence int64
-	// file is where the updates come from.
+	// file is the file that the updates come from.
 	file string
-	// log is the publishers', and seen their telemetry, if they are set before start.
+	// log is the publishers' logger, and seen their telemetry, if they are set before start.
 	log  *slog.Logger
 	seen *telemetry.Telemetry
 	// refusals counts the answers of refuseCallsWith, and first is how many users were in the first call that it saw.
 	refusals, first atomic.Int32
 }
 
-// newBench makes a bench whose AtHoc has the given number of users. Vars change the publisher's settings.
+// newBench returns a bench whose AtHoc has the given number of users. Vars change the publisher's settings.
 func newBench(t *testing.T, users int, vars map[string]string) *bench {
 	t.Helper()
 
@@ -109,7 +109,7 @@ func (b *bench) start() (stop func()) {
 
 func user(n int) string { return sim.GenerateUsers(n, "Collar-Number")[n-1].LoginID }
 
-// wants publishes the status that a user should have since some minutes, as the resolver does.
+// wants publishes the status that a user should have had for some minutes, as the resolver does.
 func (b *bench) wants(username string, minutesAgo int, on bool) event.Update {
 	b.t.Helper()
 	b.sequence++
@@ -163,7 +163,7 @@ func (b *bench) answers() map[string][]event.Answer {
 	return out
 }
 
-// outcomes waits until these users have these outcomes, one each.
+// outcomes waits until exactly these users have outcomes, and the latest one of each is as given.
 func (b *bench) outcomes(want map[string]event.Outcome) {
 	b.t.Helper()
 	await.Equal(b.t, want, func() any {
@@ -199,7 +199,7 @@ func (b *bench) fault(f sim.Fault) {
 	require.NoError(b.t, err)
 }
 
-// updateCalls are the calls that tried to write.
+// updateCalls returns the calls that tried to write.
 func (b *bench) updateCalls() []sim.Call {
 	return b.athoc.Calls(sim.CallFilter{Endpoint: sim.EndpointUpdate})
 }
@@ -234,7 +234,7 @@ func TestDutyThatExpiredWhileItWaitedIsNotShown(t *testing.T) {
 	}
 }
 
-// TestDutyThatAPersonWantsToStayIsShown: however old it is.
+// TestDutyThatAPersonWantsToStayIsShown: it is shown however old it is.
 func TestDutyThatAPersonWantsToStayIsShown(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1, nil)
@@ -248,7 +248,7 @@ func TestDutyThatAPersonWantsToStayIsShown(t *testing.T) {
 	require.True(t, b.answers()[user(1)][0].On)
 }
 
-// TestEachUsersOwnOutcome: the table of outcomes for one user. Of a batch, each user gets what is theirs.
+// TestEachUsersOwnOutcome is the table of outcomes for one user: each user of a batch gets their own.
 func TestEachUsersOwnOutcome(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 5, nil)
@@ -317,8 +317,8 @@ func TestLettersCaseInTheAnswerDoesNotMatter(t *testing.T) {
 	require.Len(t, b.updateCalls(), 1)
 }
 
-// TestWholeRequestFailures: the table of answers for a whole request, those that pass by themselves. Whatever happens, the
-// end is right, each user has one answer, and no call is made while the circuit breaker holds.
+// TestWholeRequestFailures is the table of temporary failures of a whole request. Whatever happens, the end result is
+// right, each user has one answer, and no call is made while the circuit breaker holds.
 func TestWholeRequestFailures(t *testing.T) {
 	t.Parallel()
 
@@ -364,7 +364,8 @@ func TestWholeRequestFailures(t *testing.T) {
 				require.NotEmpty(t, b.athoc.DutyState()[username])
 			}
 
-			// The first call failed; the others, of which there may be several if the broker is busy, have each user once.
+			// The first call failed. The others, of which there may be several if the broker is busy, hold each user
+			// once.
 			calls := b.updateCalls()
 			require.GreaterOrEqual(t, len(calls), 2)
 
@@ -384,8 +385,8 @@ func TestWholeRequestFailures(t *testing.T) {
 	}
 }
 
-// TestARefusalIsNoStorm: 403, 404 and wrong credentials stop the calls, with nothing lost; when it is fixed, sending goes
-// on by itself.
+// TestARefusalIsNoStorm: 403, 404 and wrong credentials stop the calls, and nothing is lost. When the cause is fixed,
+// sending goes on by itself.
 func TestARefusalIsNoStorm(t *testing.T) {
 	t.Parallel()
 
@@ -454,7 +455,7 @@ func TestARefusalIsNoStorm(t *testing.T) {
 	}
 }
 
-// breaker returns the state of the circuit breaker that all callers share.
+// breakerState returns the state of the circuit breaker that all callers share.
 func (b *bench) breakerState() breaker.State {
 	b.t.Helper()
 	kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
@@ -488,12 +489,13 @@ func TestACulpritIsFoundByHalving(t *testing.T) {
 	b.outcomes(want)
 	b.idle()
 	require.LessOrEqual(t, b.refusals.Load(), int32(8), "65 users are halved seven times")
-	others := 65 - int(b.first.Load()) // that a busy broker had not sent yet go with calls of their own
+	others := 65 - int(b.first.Load()) // a busy broker delivers these later: they go with calls of their own
 	require.LessOrEqual(t, len(b.updateCalls()), 8+others)
 	require.Len(t, b.payloads(topology.StreamDead), 1)
 }
 
-// TestACulpritIsFoundWhateverTheRate: calls are made more seldom than leases last, and all halves of a call need one.
+// TestACulpritIsFoundWhateverTheRate: calls are further apart than leases last, and every half of a call needs a call
+// of its own.
 func TestACulpritIsFoundWhateverTheRate(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 2, map[string]string{"ATHOC_RATE_LIMIT": "0.3", "ATHOC_TIMEOUT": "1s"})
@@ -508,7 +510,8 @@ func TestACulpritIsFoundWhateverTheRate(t *testing.T) {
 	b.outcomes(map[string]event.Outcome{culprit: event.Dead, user(1): event.Applied, user(2): event.Applied})
 }
 
-// refuseCallsWith has a gateway answer 400 to any update with the given username in it. Call it before start.
+// refuseCallsWith puts a gateway before AtHoc that answers 400 to any update with the given username in it. Call it
+// before start.
 func (b *bench) refuseCallsWith(username string) {
 	b.gateway(func(w http.ResponseWriter, body []byte) bool {
 		b.first.CompareAndSwap(0, int32(bytes.Count(body, []byte("LOGIN_ID"))))
@@ -524,7 +527,8 @@ func (b *bench) refuseCallsWith(username string) {
 	})
 }
 
-// gateway puts a gateway before AtHoc that answers itself what play reports to have answered. Call it before start.
+// gateway puts a gateway before AtHoc. If play returns true, it has answered the request itself; otherwise the gateway
+// passes the request on. Call it before start.
 func (b *bench) gateway(play func(w http.ResponseWriter, body []byte) bool) {
 	b.t.Helper()
 	target, err := url.Parse(b.athoc.URL())
@@ -545,7 +549,7 @@ func (b *bench) gateway(play func(w http.ResponseWriter, body []byte) bool) {
 	b.cfg.AtHoc.ServerURL = gateway.URL
 }
 
-// TestEverybodyRefusedIsTheSettingsFault: nobody is dead-lettered if AtHoc refuses all alike.
+// TestEverybodyRefusedIsTheSettingsFault: nobody is dead-lettered if AtHoc refuses all users alike.
 func TestEverybodyRefusedIsTheSettingsFault(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 32, nil)
@@ -562,8 +566,8 @@ func TestEverybodyRefusedIsTheSettingsFault(t *testing.T) {
 	require.Empty(t, b.answers())
 }
 
-// TestAWrongAttributeIsTheSettingsFault: AtHoc's answers refuse each user for the attribute's name, a few at a time. Once there are
-// enough of them nobody is dead-lettered any more.
+// TestAWrongAttributeIsTheSettingsFault: AtHoc's answers refuse each user because of the attribute's name, a few users
+// at a time. Once there are enough of them, nobody is dead-lettered any more.
 func TestAWrongAttributeIsTheSettingsFault(t *testing.T) {
 	t.Parallel()
 	const enough = 8
@@ -582,7 +586,7 @@ func TestAWrongAttributeIsTheSettingsFault(t *testing.T) {
 	require.Contains(t, b.breakerState().Cause, "check DUTY_STATUS_FIELD")
 }
 
-// TestABodyTooLargeMayBe400: some gateways say 400 to a body that is too large.
+// TestABodyTooLargeMayBe400: some gateways answer 400 to a body that is too large.
 func TestABodyTooLargeMayBe400(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 100, nil)
@@ -628,8 +632,8 @@ func TestTooLargeShrinksTheBatchAndRemembers(t *testing.T) {
 	require.Equal(t, 2, tooLarge, "the first call of all has 100 users, then 50; 25 are taken and remembered")
 }
 
-// TestANewerUpdateOvertakes: while AtHoc is away the same users change again and again; afterwards each is sent once, with
-// the last.
+// TestANewerUpdateOvertakes: while AtHoc is away the same users change again and again. Afterwards each is sent once,
+// with the latest status.
 func TestANewerUpdateOvertakes(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 10, nil)
@@ -680,8 +684,8 @@ func TestWhatCannotBeReadIsDeadLettered(t *testing.T) {
 	require.Len(t, b.payloads(topology.StreamDead), 1)
 }
 
-// TestPublishersShareTheWork: several publishers at once, while users change all the time, never have one user in two calls
-// at once and never step back.
+// TestPublishersShareTheWork: several publishers work at once while users change all the time. No user is ever in two
+// calls at once, and no status ever steps back.
 func TestPublishersShareTheWork(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 40, map[string]string{"BATCH_SIZE": "7", "BATCH_WAIT": "0s"})
@@ -736,8 +740,8 @@ func TestPublishersShareTheWork(t *testing.T) {
 	}
 }
 
-// TestAnswersDoNotWaitForTheNextCall: AtHoc takes part of a batch, and asks for fewer calls before the rest may go. What it has
-// answered is stored at once, and the rest is given back before its leases end.
+// TestAnswersDoNotWaitForTheNextCall: AtHoc takes part of a batch, and asks for fewer calls before the rest may go. Its
+// answers so far are stored at once, and the rest is given back before the leases end.
 func TestAnswersDoNotWaitForTheNextCall(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 60, map[string]string{"ATHOC_RATE_LIMIT": "1", "ATHOC_TIMEOUT": "2s"})
@@ -760,7 +764,7 @@ func TestAnswersDoNotWaitForTheNextCall(t *testing.T) {
 	}
 
 	b.start()
-	<-arrived // 60 were refused, and 30 are to be taken
+	<-arrived // 60 were refused, and 30 are about to be taken
 	b.throttle(15 * time.Minute)
 	close(throttled)
 	await.True(t, func() bool { return len(b.answers()) == 30 }, timeout)
@@ -771,7 +775,7 @@ func TestAnswersDoNotWaitForTheNextCall(t *testing.T) {
 	require.Len(t, b.updateCalls(), 2)
 }
 
-// probeNow has the circuit breaker wait no longer.
+// probeNow makes the circuit breaker stop waiting, so that it probes at once.
 func (b *bench) probeNow() {
 	b.t.Helper()
 	kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
@@ -788,7 +792,7 @@ func (b *bench) probeNow() {
 	}))
 }
 
-// throttle has the circuit breaker know that AtHoc asks all to wait.
+// throttle reports to the circuit breaker that AtHoc asks all callers to wait.
 func (b *bench) throttle(wait time.Duration) {
 	b.t.Helper()
 	kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
@@ -798,7 +802,7 @@ func (b *bench) throttle(wait time.Duration) {
 	require.NoError(b.t, other.Report(b.t.Context(), breaker.Permit{}, breaker.Throttled, "another publisher got a 429", wait))
 }
 
-// TestAnswersThatCannotBeStored: the broker has no room. AtHoc is not sent the same again and again at full rate.
+// TestAnswersThatCannotBeStored: while the broker has no room, AtHoc is not sent the same again and again at full rate.
 func TestAnswersThatCannotBeStored(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1, nil)
@@ -825,7 +829,7 @@ func TestAnswersThatCannotBeStored(t *testing.T) {
 	b.outcomes(map[string]event.Outcome{user(1): event.Applied})
 }
 
-// TestATokensTimeoutIsNoUpdate: no update was under way when the gateway gave up, so none can come late.
+// TestATokensTimeoutIsNoUpdate: no update was under way when the gateway gave up, so none can arrive late.
 func TestATokensTimeoutIsNoUpdate(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1, nil)
@@ -836,7 +840,8 @@ func TestATokensTimeoutIsNoUpdate(t *testing.T) {
 	require.Len(t, b.payloads(topology.StreamAcks), 1, "nothing was told to be pending")
 }
 
-// TestAPartitionRestsAfterACallOfUnknownEnd: for the whole grace time, however long the batch was gathered before the call.
+// TestAPartitionRestsAfterACallOfUnknownEnd: the partition rests for the whole grace time, however long the batch was
+// gathered before the call.
 func TestAPartitionRestsAfterACallOfUnknownEnd(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1, map[string]string{"ATHOC_TIMEOUT": "1s", "BATCH_WAIT": "950ms"})
@@ -860,7 +865,8 @@ func TestAPartitionRestsAfterACallOfUnknownEnd(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(asked), (950+1000+2900)*time.Millisecond, "gathered, called and rested")
 }
 
-// TestWhoComesWhileACallWaitsGoesWithIt: in whatever partition, or it would wait for the call after that one.
+// TestWhoComesWhileACallWaitsGoesWithIt: an update that arrives while a call waits goes with that call, whatever its
+// partition, instead of waiting for the next one.
 func TestWhoComesWhileACallWaitsGoesWithIt(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 40, map[string]string{"BATCH_WAIT": "8s", "ATHOC_TIMEOUT": "8s"})
@@ -884,6 +890,6 @@ func TestWhoComesWhileACallWaitsGoesWithIt(t *testing.T) {
 	require.Len(t, partitions, topology.Partitions)
 	b.outcomes(want)
 	b.idle()
-	// On a busy machine a fetch comes back empty now and then, and its partition goes with the next call.
+	// On a busy machine a fetch returns nothing now and then, and the updates in its partition go with the next call.
 	require.Greater(t, len(b.updateCalls()[0].Users), 20)
 }

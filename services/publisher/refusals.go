@@ -1,6 +1,6 @@
 package publisher
 
-// Users whom AtHoc refuses again and again, in answers to calls that it takes otherwise.
+// This file remembers the users whom AtHoc refuses again and again, in answers to calls that it otherwise takes.
 
 import (
 	"cmp"
@@ -13,21 +13,23 @@ import (
 )
 
 const (
-	// refusedOften is from how many refusals on a user is named: the pauses in between grow, so that it takes a quarter of a minute.
+	// refusedOften is how many refusals it takes for a user to be named. The pauses in between grow, so this takes a
+	// quarter of a minute.
 	refusedOften = 5
-	// refusedFor is how long a refusal counts: three times the longest pause. Another publisher may have succeeded meanwhile.
+	// refusedFor is how long a refusal counts: three times the longest pause. Another publisher may have succeeded
+	// meanwhile.
 	refusedFor = 3 * time.Minute
-	// maxRefused is how many users are kept in mind.
+	// maxRefused is how many users are remembered.
 	maxRefused = 100
 )
 
-// refused is what is remembered of a user, and when it was refused last.
+// refused is what is remembered of a user, and when the user was last refused.
 type refused struct {
 	control.RefusedUser
 	last time.Time
 }
 
-// refusals remembers them by username. The zero value is ready; it is safe for concurrent use.
+// refusals remembers refused users by username. The zero value is ready; it is safe for concurrent use.
 type refusals struct {
 	mu    sync.Mutex
 	users map[string]refused
@@ -60,7 +62,8 @@ func (r *refusals) drop(user string) {
 	delete(r.users, user)
 }
 
-// list returns the users who are refused again and again, the first one first, and forgets what is long ago.
+// list returns the users who are refused again and again, the longest refused first, and forgets users whose last
+// refusal is long ago.
 func (r *refusals) list(now time.Time) (all []control.RefusedUser) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

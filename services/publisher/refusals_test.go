@@ -10,7 +10,8 @@ import (
 	"bobosync/shared/event"
 )
 
-// TestWhoIsRefusedAgainAndAgain: one refusal is no news, many are, until AtHoc takes the user or none has come for long.
+// TestWhoIsRefusedAgainAndAgain: a user is listed after many refusals, not after one, until AtHoc takes the user or the
+// last refusal is long ago.
 func TestWhoIsRefusedAgainAndAgain(t *testing.T) {
 	t.Parallel()
 

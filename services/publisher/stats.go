@@ -17,12 +17,12 @@ type stats struct {
 	state control.PublisherState
 }
 
-// newStats begins the stats of an instance whose calls take so many users at most.
+// newStats returns the stats of an instance whose calls take a given number of users at most.
 func newStats(me control.Instance, most int, rate float64, insecure []string) *stats {
 	return &stats{state: control.PublisherState{Instance: me, Partitions: []int{}, BatchSize: most, RateLimit: rate, Insecure: insecure}}
 }
 
-// get returns a copy.
+// get returns a copy of the state.
 func (r *stats) get() control.PublisherState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -59,7 +59,7 @@ func (r *stats) releasedAll() {
 	r.state.Partitions = []int{}
 }
 
-// callBegan notes that a call with so many users begins.
+// callBegan notes that a call with the given number of users begins.
 func (r *stats) callBegan(users int, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -69,7 +69,7 @@ func (r *stats) callBegan(users int, now time.Time) {
 	r.state.Users += int64(users)
 }
 
-// callEnded notes how the call ended. That the program is being stopped says nothing.
+// callEnded notes how the call ended. A call that was canceled because the program is being stopped does not count.
 func (r *stats) callEnded(err error, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -104,7 +104,7 @@ func (p *publisher) state(ctx context.Context, _ control.Nothing) (control.Publi
 		return s, err
 	}
 
-	_, err = p.breaker.Pauses().Last(ctx) // so that one that was lost is noted also if nothing is to be sent
+	_, err = p.breaker.Pauses().Last(ctx) // so that a lost pause is noticed even if there is nothing to send
 	s.PauseLost = p.pauses.Lost(p.breaker.Now())
 
 	return s, err

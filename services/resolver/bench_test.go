@@ -17,8 +17,9 @@ import (
 	"bobosync/shared/topology"
 )
 
-// BenchmarkFile takes a file of 1,000,000 rows of 20,000 or 200,000 workers from the broker to the table of updates, as far as there is room in
-// it: reading, keeping the latest events, settling the rows that were beaten, publishing.
+// BenchmarkFile takes a file of 1,000,000 rows of 20,000 or 200,000 workers from the broker to the table of updates, as
+// much as there is room for in the table: reading, keeping the latest events, settling the rows that were superseded,
+// publishing.
 func BenchmarkFile(b *testing.B) {
 	for _, workers := range []int{20_000, 200_000} {
 		b.Run(fmt.Sprint(workers, "-workers"), func(b *testing.B) { benchmarkFile(b, workers) })

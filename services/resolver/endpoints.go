@@ -1,6 +1,6 @@
 package resolver
 
-// This file is what operators, and the janitor, can ask the resolver for.
+// This file lists what operators and the janitor can ask the resolver for.
 
 import (
 	"context"

@@ -24,7 +24,7 @@ func (b *bench) consumed() {
 	b.t.Helper()
 	consumer, err := b.conn.JS.Consumer(b.t.Context(), topology.StreamAcks, topology.ConsumerIngestAcks)
 	require.NoError(b.t, err)
-	await.True(b.t, func() bool { // a pull that does not wait may bring nothing though something is there
+	await.True(b.t, func() bool { // a pull that does not wait may return nothing although something is there
 		msgs, err := consumer.FetchNoWait(1000)
 		require.NoError(b.t, err)
 
@@ -38,8 +38,8 @@ func (b *bench) consumed() {
 	}, timeout)
 }
 
-// TestAWorkerIsErasedWhenNothingIsUnderWay: an erasure is refused as long as something would bring the worker back or be lost, and then
-// takes him and nobody else.
+// TestAWorkerIsErasedWhenNothingIsUnderWay: an erasure is refused as long as something would bring the worker back or
+// be lost. Then it takes that worker and nobody else.
 func TestAWorkerIsErasedWhenNothingIsUnderWay(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -87,7 +87,7 @@ func TestAWorkerIsErasedWhenNothingIsUnderWay(t *testing.T) {
 	}
 
 	b.idle()
-	refused("still under way") // ingest has not read the outcomes
+	refused("still under way") // ingest has not read the outcomes yet
 	b.consumed()
 
 	calls, err := b.conn.JS.KeyValue(t.Context(), topology.BucketCalls)
@@ -111,7 +111,8 @@ func TestAWorkerIsErasedWhenNothingIsUnderWay(t *testing.T) {
 
 	update := table["one@example.org"]
 	b.publish(topology.DeadSubject("publisher"), letter(&update))
-	// 00001 had the username of 00002 once; of that time, and of what was cleared of the other since, the former is his.
+	// 00001 once had the username that is 00002's now. What was sent for it at that time is 00001's; what was cleared
+	// since for the username is 00002's.
 	once := event.Delivery{User: "Two@example.org", Employee: "00001", On: true, At: 7, Outcome: event.Applied, Call: event.Call{ID: "once"}}
 	b.publish(topology.HistorySubject("00001", ""), &once)
 	b.publish(topology.HistorySubject("", "Two@example.org"), &event.Delivery{User: "Two@example.org", At: 8, Outcome: event.Applied, Call: event.Call{ID: "cleared"}})

@@ -1,4 +1,4 @@
 package resolver
 
-// RunHit is Run with what is called before each step that leaves something behind.
+// RunHit is Run with a function that is called before each step that leaves something behind.
 var RunHit = run

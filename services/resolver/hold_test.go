@@ -23,7 +23,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// crew is so many workers with their users.
+// crew returns n workers with their users.
 func crew(n int) map[string]string {
 	users := map[string]string{}
 	for i := range n {
@@ -60,12 +60,12 @@ func guarded(t *testing.T, n int) (*bench, *atomic.Int64) {
 		b.confirmed(user(i))
 	}
 
-	ahead.Store(int64(time.Hour)) // what was sent before is out of the window
+	ahead.Store(int64(time.Hour)) // what was sent before lies outside the window
 
 	return b, ahead
 }
 
-// guard is what the resolver tells of its guard.
+// guard returns what the resolver reports of its guard.
 func (b *bench) guard() control.GuardState {
 	b.t.Helper()
 	answer, err := ask[control.HeldAnswer](b, control.Held, control.Nothing{})
@@ -73,7 +73,7 @@ func (b *bench) guard() control.GuardState {
 	return answer.GuardState
 }
 
-// held waits until so many are held in so many groups, and returns the newest group.
+// held waits until a number of users are held in a number of holds, and returns the newest hold.
 func (b *bench) held(groups, users int) control.HeldGroup {
 	b.t.Helper()
 	b.eventually(func() any {
@@ -110,7 +110,8 @@ func (b *bench) onDuty() any {
 	return n
 }
 
-// TestATrialAsksTheGuard: what is asked for in parts is judged as one, as the file then is; and nothing of the question is remembered.
+// TestATrialAsksTheGuard: a file that is tried in parts is judged as a whole, as it is when it arrives; and the guard
+// remembers nothing of the question.
 func TestATrialAsksTheGuard(t *testing.T) {
 	t.Parallel()
 
@@ -208,7 +209,8 @@ func TestAMassChangeWaitsForAPerson(t *testing.T) {
 	})
 }
 
-// TestAUserSpeltInAnotherWayIsTheSame: AtHoc writes the usernames with capital letters now; who books off is counted all the same.
+// TestAUserSpeltInAnotherWayIsTheSame: AtHoc now writes the usernames in capital letters; workers who book off are
+// counted all the same.
 func TestAUserSpeltInAnotherWayIsTheSame(t *testing.T) {
 	t.Parallel()
 	b, _ := guarded(t, 10)
@@ -257,8 +259,9 @@ func TestWhatIsRejectedNeverCounts(t *testing.T) {
 	})
 }
 
-// TestWhatIsTakenInAfterAllLeavesNoRowBehind: of two rows of a worker that were held one after the other, the older one has an outcome too, when
-// both were read again as rejected ones, since the state store was lost.
+// TestWhatIsTakenInAfterAllLeavesNoRowBehind: two rows of a worker were held one after the other, and after the loss of
+// the state store both were read again and withheld as rejected. When the hold is requeued, the older row gets an
+// outcome too.
 func TestWhatIsTakenInAfterAllLeavesNoRowBehind(t *testing.T) {
 	t.Parallel()
 	b, _ := guarded(t, 6)
@@ -270,7 +273,7 @@ func TestWhatIsTakenInAfterAllLeavesNoRowBehind(t *testing.T) {
 
 		return rows
 	}
-	last := func() any { // of the older rows
+	last := func() any { // the last outcome of the older rows
 		var last event.Outcome
 		for _, data := range b.messages(topology.StreamAcks) {
 			var a event.Acks
@@ -308,8 +311,9 @@ func TestWhatIsTakenInAfterAllLeavesNoRowBehind(t *testing.T) {
 	b.eventually(b.onDuty, 0)
 }
 
-// TestRowsThatHadLeftASplitHoldAreKnownAgain: one is excepted from a decision, and rejected later. When ingest has lost its ledger and reads
-// the file again whose rows had left the hold before, they are superseded as they were, and count for nobody instead of those that were rejected.
+// TestRowsThatHadLeftASplitHoldAreKnownAgain: one member is excepted from a decision, and rejected later. ingest then
+// loses its ledger and reads the file again whose rows had left the hold before. These rows are superseded as they
+// were, and count for nobody in place of the rejected ones.
 func TestRowsThatHadLeftASplitHoldAreKnownAgain(t *testing.T) {
 	t.Parallel()
 
@@ -365,7 +369,7 @@ func TestRowsThatHadLeftASplitHoldAreKnownAgain(t *testing.T) {
 	}
 }
 
-// shownAt is the moment of a worker's booking in a file, as it was published.
+// shownAt returns the time of a worker's booking in a file, as it was published.
 func (b *bench) shownAt(file string, i int) int64 {
 	for _, data := range b.messages(topology.StreamEntries) {
 		var m event.Entries
@@ -379,7 +383,8 @@ func (b *bench) shownAt(file string, i int) int64 {
 	return 0
 }
 
-// loseStateStore loses the state store, once a key of the broker's copy of the holds has a text; again reads the files again.
+// loseStateStore loses the state store as soon as a key of the broker's copy of the holds contains a text; again must
+// publish the files again.
 func (b *bench) loseStateStore(key, text string, again func()) {
 	b.t.Helper()
 	kv, err := b.conn.JS.KeyValue(b.t.Context(), topology.BucketState)
@@ -399,14 +404,15 @@ func (b *bench) loseStateStore(key, text string, again func()) {
 	b.recovered(epoch.Epoch)
 }
 
-// TestHoldsOutliveEveryStateStore: a restart, the loss of the state store, and that of the broker's store.
+// TestHoldsOutliveEveryStateStore: holds outlive a restart, the loss of the state store, and the loss of the broker's
+// store.
 func TestHoldsOutliveEveryStateStore(t *testing.T) {
 	t.Parallel()
 
 	for name, lose := range map[string]func(*bench){
 		"restart": func(b *bench) { b.restart() },
 		"state store": func(b *bench) {
-			// The history is what names the holds, and comes after them.
+			// The history names the holds, and is written after them.
 			b.loseStateStore(topology.KeyGuardHistory, b.guard().Held[0].ID, b.again)
 		},
 		"broker's store": func(b *bench) {
@@ -427,7 +433,7 @@ func TestHoldsOutliveEveryStateStore(t *testing.T) {
 				_, err = kv.Get(b.t.Context(), topology.KeyGuardHistory)
 
 				return err
-			}, nil) // the copy is made again
+			}, nil) // the copy is written again
 			b.mapping("m1", crew(10))
 			b.again()
 		},
@@ -444,7 +450,7 @@ func TestHoldsOutliveEveryStateStore(t *testing.T) {
 			b.file("held", 3, all(5, 40, false)...)
 			second := b.held(1, 5)
 
-			ahead.Add(int64(5 * time.Hour)) // it is the hold that is kept, and not judged again at another hour
+			ahead.Add(int64(5 * time.Hour)) // the hold must be kept, not judged again at another hour
 
 			lose(b)
 			b.idle()
@@ -472,8 +478,8 @@ func TestHoldsOutliveEveryStateStore(t *testing.T) {
 	}
 }
 
-// TestNothingIsDecidedBeforeAllIsKnownAgain: the state store was lost, and only some of those who are held have been read again. An approval
-// would be for the others too, whom nobody was shown.
+// TestNothingIsDecidedBeforeAllIsKnownAgain: the state store was lost, and only some of the held workers have been read
+// again. An approval would apply to the others too, whom nobody was shown.
 func TestNothingIsDecidedBeforeAllIsKnownAgain(t *testing.T) {
 	t.Parallel()
 	b, _ := guarded(t, 10)
@@ -507,7 +513,7 @@ func TestNothingIsDecidedBeforeAllIsKnownAgain(t *testing.T) {
 	b.eventually(b.onDuty, 4)
 }
 
-// again plays ingest, which reads all files again: those that are settled, and the one that waits.
+// again plays ingest reading all files again: the settled ones, and the one that waits.
 func (b *bench) again() {
 	settled := func(name string, order int64, entries []event.Entry) {
 		for i := range entries {
@@ -521,7 +527,8 @@ func (b *bench) again() {
 	b.file("held", 3, all(5, 40, false)...)
 }
 
-// TestADecisionIsCarriedOutAfterACrash: the process ended when it was decided and nothing was done yet, or when some of it was.
+// TestADecisionIsCarriedOutAfterACrash: the process ended after the decision was saved, before anything or when only
+// some of it was carried out.
 func TestADecisionIsCarriedOutAfterACrash(t *testing.T) {
 	t.Parallel()
 
@@ -564,14 +571,15 @@ func (b *bench) held0() {
 	b.eventually(func() any { return len(b.guard().Held) }, 0)
 }
 
-// TestAFailingPublicationHoldsTheSame: what follows cannot be published, again and again, and the process ends; nobody who is held is sent.
+// TestAFailingPublicationHoldsTheSame: publishing what follows fails again and again, and the process ends; nobody who
+// is held is sent.
 func TestAFailingPublicationHoldsTheSame(t *testing.T) {
 	t.Parallel()
 	b, _ := guarded(t, 10)
 	b.mapping("m2", crew(11))
 	b.idle()
 	sent, unblock := b.record(), b.blockAcks()
-	b.file("off", 2, append(all(6, 60, false), booked(worker(10), 60*30, true))...) // the last one's outcome cannot be stored
+	b.file("off", 2, append(all(6, 60, false), booked(worker(10), 60*30, true))...) // the last row's outcome cannot be stored
 	b.held(1, 6)
 	b.stop()
 	b.start()
@@ -581,7 +589,8 @@ func TestAFailingPublicationHoldsTheSame(t *testing.T) {
 	require.Empty(t, sent())
 }
 
-// TestStaleClearingIsHeld: of workers and of users whom no worker is mapped to, until a person decides.
+// TestStaleClearingIsHeld: the clearing of stale duty, of workers and of unmanaged users, is held until a person
+// decides.
 func TestStaleClearingIsHeld(t *testing.T) {
 	t.Parallel()
 	b, ahead := guarded(t, 6)
@@ -620,7 +629,7 @@ func TestStaleClearingIsHeld(t *testing.T) {
 	b.held0()
 }
 
-// TestNothingJoinsAHoldWhenNothingIsHeldAnyMore: those who are in it wait for a person as before.
+// TestNothingJoinsAHoldWhenNothingIsHeldAnyMore: its present members go on waiting for a person.
 func TestNothingJoinsAHoldWhenNothingIsHeldAnyMore(t *testing.T) {
 	t.Parallel()
 	b, ahead := guarded(t, 6)
@@ -638,7 +647,8 @@ func TestNothingJoinsAHoldWhenNothingIsHeldAnyMore(t *testing.T) {
 	b.held(1, 6)
 }
 
-// TestASecondMassOfStaleDutyIsAHoldOfItsOwn: what is found bit by bit joins the first one, and does not make one of the two.
+// TestASecondMassOfStaleDutyIsAHoldOfItsOwn: stale duty that is found bit by bit joins the first hold, and does not
+// make the two masses one hold.
 func TestASecondMassOfStaleDutyIsAHoldOfItsOwn(t *testing.T) {
 	t.Parallel()
 	b, ahead := guarded(t, 14)
@@ -658,7 +668,7 @@ func TestASecondMassOfStaleDutyIsAHoldOfItsOwn(t *testing.T) {
 	one := b.held(1, 5)
 
 	at := first
-	for i := range 4 { // one each ten minutes is not unusual, and waits with the others all the same
+	for i := range 4 { // one every ten minutes is not unusual, and waits with the others all the same
 		at += 10 * time.Minute
 		require.Equal(t, 1, expire(at, 5+i), i)
 	}
@@ -678,7 +688,8 @@ func TestASecondMassOfStaleDutyIsAHoldOfItsOwn(t *testing.T) {
 	require.Equal(t, 9, b.held(1, 9).Users, "nobody decided about the first")
 }
 
-// TestClearingWaitsWhileAFeedIsSilent: whatever the number, for those whom that feed booked and those of whom that is not known.
+// TestClearingWaitsWhileAFeedIsSilent: clearing waits, whatever the number, for workers whom the silent feed booked and
+// for workers whose feed is not known.
 func TestClearingWaitsWhileAFeedIsSilent(t *testing.T) {
 	t.Parallel()
 
@@ -723,7 +734,7 @@ func TestClearingWaitsWhileAFeedIsSilent(t *testing.T) {
 	b.eventually(b.onDuty, 1)
 }
 
-// TestObservingHoldsNothing: it is said what would have been held.
+// TestObservingHoldsNothing: what would have been held is only reported.
 func TestObservingHoldsNothing(t *testing.T) {
 	t.Parallel()
 
@@ -769,7 +780,8 @@ func TestOnFlipsAreHeldOnlyIfWanted(t *testing.T) {
 	require.Empty(t, b.table())
 }
 
-// crashAt ends the resolver before the n-th step from now on that leaves something behind: that one fails, and all after it.
+// crashAt makes the resolver crash before the n-th step from now on that leaves something behind: that step and all
+// later ones fail.
 func (b *bench) crashAt(n int64) {
 	b.stop()
 	var steps atomic.Int64
@@ -787,7 +799,7 @@ func (b *bench) crashAt(n int64) {
 	b.start()
 }
 
-// until tries again until something is done, and starts a resolver again that has crashed meanwhile.
+// until polls until done returns true, and starts the resolver again if it has crashed meanwhile.
 func (b *bench) until(what string, done func() bool) {
 	b.t.Helper()
 	await.True(b.t, func() bool {
@@ -803,12 +815,12 @@ func (b *bench) until(what string, done func() bool) {
 	}, timeout, what)
 }
 
-// TestKilledAtAnyStepOfAHold: the process ends before each step of holding, deciding and publishing that leaves something behind. No
-// hold is lost, and nobody is sent whom nobody has approved.
+// TestKilledAtAnyStepOfAHold: the process ends before each step of holding, deciding and publishing that leaves
+// something behind. No hold is lost, and nobody is sent without approval.
 func TestKilledAtAnyStepOfAHold(t *testing.T) {
 	t.Parallel()
 
-	const steps = 11 // and with one more it does not come to that
+	const steps = 11 // with one more, the crash is never reached
 	for n := range int64(steps + 1) {
 		t.Run(fmt.Sprint("step ", n+1), func(t *testing.T) {
 			t.Parallel()
@@ -824,7 +836,8 @@ func TestKilledAtAnyStepOfAHold(t *testing.T) {
 				return slices.ContainsFunc(list().Decided, func(g control.HeldGroup) bool { return g.Decision == outcome })
 			}
 
-			// order decides about the first hold in which more than the one who is excepted are, or just about that one.
+			// order approves the first hold with more than one member, except for worker 5 if it has six; or it rejects
+			// the first hold with one member.
 			order := func(approve bool) {
 				for _, g := range list().Held {
 					set, err := control.Ask[control.HeldSet](t.Context(), b.conn.NC, topology.Resolver, control.HeldShow, control.HeldRequest{ID: g.ID})

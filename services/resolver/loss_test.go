@@ -16,8 +16,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestTheEndOfARecoveryWaitsForAllOfIt: a resolver is killed during a recovery with entries in its hands. They come again only
-// after a while, and the end of the recovery comes at once.
+// TestTheEndOfARecoveryWaitsForAllOfIt: a resolver is killed during a recovery while it has entries in its hands. They
+// are redelivered only after a while, whereas the end of the recovery arrives at once.
 func TestTheEndOfARecoveryWaitsForAllOfIt(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -30,7 +30,7 @@ func TestTheEndOfARecoveryWaitsForAllOfIt(t *testing.T) {
 	b.publish(topology.EntriesSubject("done"), &event.Entries{File: "done", Sequence: 2, Last: true, Settled: true, Entries: []event.Entry{newer}})
 	c, err := b.conn.JS.Consumer(t.Context(), topology.StreamEntries, topology.ConsumerResolverEntries)
 	require.NoError(t, err)
-	got, err := c.Fetch(1, jetstream.FetchMaxWait(timeout)) // by the one that is killed
+	got, err := c.Fetch(1, jetstream.FetchMaxWait(timeout)) // by the resolver that is killed
 	require.NoError(t, err)
 
 	held := <-got.Messages()
@@ -38,17 +38,17 @@ func TestTheEndOfARecoveryWaitsForAllOfIt(t *testing.T) {
 	b.publish(topology.EntriesSubject("waiting"), &event.Entries{File: "waiting", Sequence: 1, Last: true, Entries: []event.Entry{older}})
 	b.start()
 	b.recovered("")
-	await.True(t, func() bool { // what came at once was learnt, and the end of the recovery was put off
+	await.True(t, func() bool { // what arrived at once was learnt, and the end of the recovery was put off
 		c, err := b.conn.JS.Consumer(t.Context(), topology.StreamEntries, topology.ConsumerResolverEntries)
 		return err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 2 && c.CachedInfo().NumRedelivered > 0
 	}, timeout)
 	require.Empty(t, sent())
-	require.NoError(t, held.Nak()) // sooner than by itself
+	require.NoError(t, held.Nak()) // sooner than AckWait would
 	b.eventually(func() any { return len(sent()) > 0 }, true)
 	require.Equal(t, newer.At, sent()[0].At, "AtHoc had been sent the newer event before")
 }
 
-// TestStaleDutyIsClearedAfterALostStateStore: AtHoc had confirmed it to the memory that is lost.
+// TestStaleDutyIsClearedAfterALostStateStore: AtHoc's confirmation is lost with the state store.
 func TestStaleDutyIsClearedAfterALostStateStore(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -69,7 +69,7 @@ func TestStaleDutyIsClearedAfterALostStateStore(t *testing.T) {
 	e.Row = 2
 	b.publish(topology.EntriesSubject("a"), &event.Entries{File: "a", Sequence: 1, Last: true, Settled: true, Entries: []event.Entry{e}})
 	b.recovered(epoch)
-	b.eventually(func() any { return b.published() }, out+1) // what AtHoc holds is not known any more
+	b.eventually(func() any { return b.published() }, out+1) // what AtHoc holds is no longer known
 	b.confirmed("one@example.org")
 	ahead.Store(int64(30 * 24 * time.Hour))
 
@@ -77,7 +77,7 @@ func TestStaleDutyIsClearedAfterALostStateStore(t *testing.T) {
 	require.Equal(t, 1, answer.Published, "duty of a month ago: %+v", answer)
 }
 
-// TestATableThatIsLostIsNoticed: another service recreates it before the resolver looks.
+// TestATableThatIsLostIsNoticed: another service recreates the table before the resolver checks.
 func TestATableThatIsLostIsNoticed(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -85,7 +85,7 @@ func TestATableThatIsLostIsNoticed(t *testing.T) {
 	b.recovered("")
 	b.mapping("m1", map[string]string{"00002": "Two@example.org"})
 	b.file("a", 1, booked("00001", 10, true))
-	b.settled("a", map[int]event.Outcome{2: event.Unmapped}) // nobody awaits it any more: ingest will not read it again
+	b.settled("a", map[int]event.Outcome{2: event.Unmapped}) // final: ingest will not read the row again
 	b.mapping("m2", staff)
 	b.wants(map[string]bool{"one@example.org": true}) // and no publisher has sent it
 	b.idle()
@@ -104,8 +104,8 @@ func TestATableThatIsLostIsNoticed(t *testing.T) {
 	require.Greater(t, time.Since(lost), life-2*time.Second, "a call that held a lease from the lost store may have been under way")
 }
 
-// TestInventedEmployeesDoNotFillTheStore: they are bounded in number, and whoever of them turns out to be real is found again in the
-// files.
+// TestInventedEmployeesDoNotFillTheStore: invented workers are limited in number, and those who turn out to be real are
+// found again in the files.
 func TestInventedEmployeesDoNotFillTheStore(t *testing.T) {
 	t.Parallel()
 	const n, kept = 60_000, 50_000
@@ -157,7 +157,7 @@ func TestInventedEmployeesDoNotFillTheStore(t *testing.T) {
 	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true})
 }
 
-// TestARepeatMindsWhoHasTheUserNow: a call was given up, and then another worker got the user.
+// TestARepeatMindsWhoHasTheUserNow: a call was given up, and another worker got the user afterwards.
 func TestARepeatMindsWhoHasTheUserNow(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -180,8 +180,8 @@ func TestARepeatMindsWhoHasTheUserNow(t *testing.T) {
 	require.Equal(t, event.ReasonRepeat, u.Reason)
 }
 
-// TestARepeatMindsWhoseUserItWas: a call was given up, and then two workers exchanged their users. It may still overwrite what was sent for
-// the one who has its user now.
+// TestARepeatMindsWhoseUserItWas: a call was given up, and then two workers exchanged their users. The call may still
+// overwrite what was sent for the worker who has its user now.
 func TestARepeatMindsWhoseUserItWas(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -200,8 +200,8 @@ func TestARepeatMindsWhoseUserItWas(t *testing.T) {
 	require.True(t, b.table()["one@example.org"].On)
 }
 
-// TestARepeatWaitsWhateverThePublishersClockSays: it is wrong by an hour, in either direction. Resent too soon, a status could be
-// overwritten by the late call; too late, it stays wrong.
+// TestARepeatWaitsWhateverThePublishersClockSays: the publisher's clock is wrong by an hour, in either direction. If a
+// status is resent too soon, the late call could overwrite it; if too late, it stays wrong for long.
 func TestARepeatWaitsWhateverThePublishersClockSays(t *testing.T) {
 	t.Parallel()
 
@@ -214,9 +214,9 @@ func TestARepeatWaitsWhateverThePublishersClockSays(t *testing.T) {
 			b.file("a", 1, booked("00001", 30, true))
 			b.wants(map[string]bool{"one@example.org": true})
 			b.answered(b.table()["one@example.org"], event.Pending, time.Now().Add(wrong))
-			time.Sleep(time.Second) // what is due is looked for ten times a second
+			time.Sleep(time.Second) // the resolver checks ten times a second what is due
 			require.Equal(t, event.ReasonEvent, b.table()["one@example.org"].Reason, "AtHoc may still be working on the call")
-			ahead.Store(int64(5 * time.Second)) // twice the longest that a call takes, and a little
+			ahead.Store(int64(5 * time.Second)) // a little more than twice the longest that a call takes
 			b.eventually(func() any { return b.table()["one@example.org"].Reason }, event.ReasonRepeat)
 		})
 	}
@@ -239,8 +239,8 @@ func TestAMappingThereAndBack(t *testing.T) {
 	b.wants(map[string]bool{"one@example.org": false})
 }
 
-// TestAMappingThereAndBackWhileAnswersAreLate: the answer to what was sent before another worker had the user is read after the user is back,
-// and says nothing of what AtHoc holds by then.
+// TestAMappingThereAndBackWhileAnswersAreLate: the answer to what was sent before another worker had the user is read
+// only after the user is back. It says nothing about what AtHoc holds by then.
 func TestAMappingThereAndBackWhileAnswersAreLate(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -20,12 +20,12 @@ import (
 	"bobosync/shared/topology"
 )
 
-// seen is a user of AtHoc who was on duty since some hours ago.
+// seen returns an AtHoc user who has been on duty for some hours.
 func seen(user string, hoursAgo int) control.ObservedUser {
 	return control.ObservedUser{User: user, On: true, At: time.Now().Add(-time.Duration(hoursAgo) * time.Hour).Unix()}
 }
 
-// observe plays the janitor, who has asked AtHoc some seconds after everything that the test did before.
+// observe plays the janitor, who asked AtHoc a few seconds after everything that the test did before.
 func (b *bench) observe(purpose control.ObservePurpose, apply bool, users ...control.ObservedUser) control.ObserveAnswer {
 	b.t.Helper()
 	answer, err := ask[control.ObserveAnswer](b, control.Observe, control.ObserveRequest{
@@ -36,7 +36,7 @@ func (b *bench) observe(purpose control.ObservePurpose, apply bool, users ...con
 	return answer
 }
 
-// confirmed plays publishers and AtHoc, who have taken everything that waits.
+// confirmed plays publishers and AtHoc, who take everything that waits.
 func (b *bench) confirmed(users ...string) {
 	b.t.Helper()
 
@@ -111,7 +111,7 @@ func TestStaleDutyIsCleared(t *testing.T) {
 	})
 }
 
-// TestAnExpiredRowIsSettled: a row that was dead is not taken for applied when its duty is cleared.
+// TestAnExpiredRowIsSettled: a row that was dead does not count as applied when its duty is cleared.
 func TestAnExpiredRowIsSettled(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -125,7 +125,7 @@ func TestAnExpiredRowIsSettled(t *testing.T) {
 	b.settled("a", map[int]event.Outcome{2: event.Expired})
 }
 
-// TestANewerEventWinsOverAClear, whichever comes first, for a worker who is known and for one who is not.
+// TestANewerEventWinsOverAClear: it does, whichever comes first, for a worker who is known and for one who is not.
 func TestANewerEventWinsOverAClear(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -149,7 +149,7 @@ func TestANewerEventWinsOverAClear(t *testing.T) {
 	require.Equal(t, table, b.table())
 }
 
-// TestAHeldBookingIsNotCleared: the rest of its file is still to come, so it is in the memory and not sent.
+// TestAHeldBookingIsNotCleared: the rest of the booking's file is still to come, so the booking is stored but not sent.
 func TestAHeldBookingIsNotCleared(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -164,8 +164,8 @@ func TestAHeldBookingIsNotCleared(t *testing.T) {
 	b.wants(map[string]bool{"one@example.org": true})
 }
 
-// TestAClearWhoseCallWasGivenUp: AtHoc may still work on it when the worker, unknown until then, has booked on. So the booking is
-// sent once more.
+// TestAClearWhoseCallWasGivenUp: AtHoc may still work on the clear after the worker, unknown until then, has booked on.
+// So the booking is sent once more.
 func TestAClearWhoseCallWasGivenUp(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -250,7 +250,7 @@ func TestCompareAndApply(t *testing.T) {
 	require.Equal(t, before+2, b.published())
 }
 
-// TestACorrectionThatIsLostWithTheBrokersStore is made again, though AtHoc had confirmed the same value before.
+// TestACorrectionThatIsLostWithTheBrokersStore: it is made again, although AtHoc had confirmed the same value before.
 func TestACorrectionThatIsLostWithTheBrokersStore(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -271,8 +271,8 @@ func TestACorrectionThatIsLostWithTheBrokersStore(t *testing.T) {
 	require.Equal(t, 1, b.observe(control.Expire, true, users...).Published, "the stranger is found again at the janitor's next look")
 }
 
-// TestAFreshStateStoreDoesNotTakeAClearForAnEvent: the table of updates that it begins with has the clear of a user without a known
-// worker.
+// TestAFreshStateStoreDoesNotTakeAClearForAnEvent: the table of updates from which it begins contains the clear of an
+// unmanaged user.
 func TestAFreshStateStoreDoesNotTakeAClearForAnEvent(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -326,9 +326,9 @@ func TestTheLargestObservation(t *testing.T) {
 	require.Equal(t, uint64(control.MaxObserved), b.published())
 }
 
-// TestBookingsDuringACleanup: the janitor goes through 2,500 stale users, of whom half are workers whom BOBO has reported, while 500
-// of them book on. Whatever the interleaving, these 500 are on duty in the end and nobody else is, and no booking is undone for a
-// moment.
+// TestBookingsDuringACleanup: the janitor goes through 2,500 stale users, of whom half are workers whom BOBO has
+// reported, while 500 of them book on. Whatever the interleaving, these 500 are on duty in the end and nobody else is,
+// and no booking is undone even for a moment.
 func TestBookingsDuringACleanup(t *testing.T) {
 	t.Parallel()
 	const crowd, booking, parts = 2500, 500, 10
@@ -360,7 +360,7 @@ func TestBookingsDuringACleanup(t *testing.T) {
 	await.True(t, func() bool { return b.waiting() == uint64(len(known)) }, timeout)
 
 	order := int64(1)
-	for round := range 2 { // make soak-stale plays many
+	for round := range 2 { // make soak-stale plays many rounds
 		t.Run(fmt.Sprintf("round %d", round), func(t *testing.T) {
 			inRound := *b
 			inRound.t = t
@@ -369,8 +369,8 @@ func TestBookingsDuringACleanup(t *testing.T) {
 	}
 }
 
-// cleanUpWhile lets some of the users book on while all of them are cleared, and sees what comes of it. Afterwards they have booked
-// off, a little later, so that the next round begins as this one.
+// cleanUpWhile lets some of the users book on while all of them are cleared, and checks the result. Afterwards they
+// book off, a little later, so that the next round begins like this one.
 func (b *bench) cleanUpWhile(users []control.ObservedUser, order *int64, booking, parts, round int) {
 	b.t.Helper()
 	b.answerAll()
@@ -428,7 +428,7 @@ func (b *bench) cleanUpWhile(users []control.ObservedUser, order *int64, booking
 
 		return on
 	}, want)
-	b.eventually(func() any { // what the publishers find is what was published last; the recorder hears of it before it is stored
+	b.eventually(func() any { // publishers find what was published last; the recorder hears of an update before it is stored
 		otherwise := map[string]event.Update{}
 		for user, u := range b.table() {
 			if want[topology.NormalUsername(user)] != u.On {
@@ -474,8 +474,9 @@ func (b *bench) answerAll() {
 	b.idle()
 }
 
-// TestNothingIsSentForWhomNothingWasBooked: a call that cleared the stale duty of a user got no answer, and all that is known of the worker is
-// that. When the worker gets another user, that one is sent nothing: nobody has booked anything.
+// TestNothingIsSentForWhomNothingWasBooked: a call that cleared the stale duty of a user got no answer, and nothing
+// else is known of the worker. When the worker gets another user, that user is sent nothing: nobody has booked
+// anything.
 func TestNothingIsSentForWhomNothingWasBooked(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -13,8 +13,9 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestABatchThatComesAgainInPartsNeverGoesBack: the updates of a batch are published and then its work fails. When only its
-// older message comes again, as after a broker's end some do sooner than others, nothing older may be published.
+// TestABatchThatComesAgainInPartsNeverGoesBack: the updates of a batch are published, and then the work on it fails. If
+// only the batch's older message is redelivered, as can happen after a crash of the broker, nothing older may be
+// published.
 func TestABatchThatComesAgainInPartsNeverGoesBack(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -38,7 +39,7 @@ func TestABatchThatComesAgainInPartsNeverGoesBack(t *testing.T) {
 	entries, err := b.conn.JS.Stream(t.Context(), topology.StreamEntries)
 	require.NoError(t, err)
 	require.NoError(t, entries.DeleteMsg(t.Context(), 3))
-	tries(len(sent()) + 2) // the first of them may have been under way with both
+	tries(len(sent()) + 2) // the first of them may still have had both messages
 	unblock()
 	b.settled("expired", map[int]event.Outcome{2: event.Expired})
 	b.idle()
@@ -77,7 +78,7 @@ func (b *bench) record() func() []event.Update {
 // blockAcks makes the stream of outcomes refuse messages until the returned function is called.
 func (b *bench) blockAcks() (unblock func()) {
 	b.t.Helper()
-	b.publish(topology.SubjectAcks, &event.Acks{From: "test"}) // a stream without a message cannot be full
+	b.publish(topology.SubjectAcks, &event.Acks{From: "test"}) // an empty stream cannot be full
 	stream, err := b.conn.JS.Stream(b.t.Context(), topology.StreamAcks)
 	require.NoError(b.t, err)
 
@@ -93,8 +94,9 @@ func (b *bench) blockAcks() (unblock func()) {
 	}
 }
 
-// TestAnUpdateThatIsOutIsKnownToBe: an update was published and the work on its batch then fails, or the resolver ends. A newer event
-// that says again what AtHoc had confirmed before it must be sent all the same: AtHoc may have been told the update by now.
+// TestAnUpdateThatIsOutIsKnownToBe: an update was published, and then the work on its batch fails, or the resolver
+// ends. A newer event that repeats what AtHoc had confirmed before that update must be sent all the same: AtHoc may
+// have received the update by now.
 func TestAnUpdateThatIsOutIsKnownToBe(t *testing.T) {
 	t.Parallel()
 
@@ -110,7 +112,7 @@ func TestAnUpdateThatIsOutIsKnownToBe(t *testing.T) {
 			b.idle()
 
 			sent, unblock := b.record(), b.blockAcks()
-			b.file("published", 2, booked("00001", 30, true), booked("00003", 60*30, true)) // the second one's outcome cannot be stored
+			b.file("published", 2, booked("00001", 30, true), booked("00003", 60*30, true)) // the second row's outcome cannot be stored
 			b.eventually(func() any { return len(sent()) > 0 }, true)
 
 			if restarts {

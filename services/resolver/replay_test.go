@@ -18,7 +18,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// ask asks the resolver once it is there.
+// ask sends a request to the resolver once it is there.
 func ask[Res, Req any](b *bench, endpoint string, req Req) (res Res, err error) {
 	b.t.Helper()
 	await.True(b.t, func() bool {
@@ -46,7 +46,7 @@ func (b *bench) replays() []control.ReplayState {
 	return all
 }
 
-// state returns what the resolver says of one replay.
+// state returns what the resolver reports of one replay.
 func (b *bench) state(id string) control.ReplayState {
 	b.t.Helper()
 
@@ -76,7 +76,7 @@ func refused(t *testing.T, err error, text string) {
 	require.Contains(t, refusal.Text, text)
 }
 
-// answered plays the publisher: AtHoc has answered this to an update.
+// answered plays the publisher: AtHoc has given this answer to an update.
 func (b *bench) answered(u event.Update, o event.Outcome, when time.Time) {
 	b.t.Helper()
 	b.publish(topology.SubjectAcks, &event.Acks{From: "publisher", Answers: []event.Answer{{
@@ -110,7 +110,7 @@ func (b *bench) sent() {
 	require.NoError(b.t, s.Purge(b.t.Context()))
 }
 
-// restart stops the resolver and starts it, and waits until it consumes everything again.
+// restart stops the resolver, starts it again, and waits until it consumes everything again.
 func (b *bench) restart() {
 	b.t.Helper()
 	b.stop()
@@ -223,7 +223,7 @@ func TestReplayIsRefused(t *testing.T) {
 	require.Empty(t, b.replays())
 }
 
-// TestReplayOfStaleDuty: duty that began too long ago is replayed as none.
+// TestReplayOfStaleDuty: duty that began too long ago is replayed as off duty.
 func TestReplayOfStaleDuty(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -239,7 +239,7 @@ func TestReplayOfStaleDuty(t *testing.T) {
 	require.Equal(t, event.ReasonReplay, u.Reason)
 }
 
-// crowd maps many workers, gives each an event of some minutes ago, and sends all of it.
+// crowd maps many workers, gives each an event some minutes old, and sends all of it.
 func (b *bench) crowd(n int) {
 	b.t.Helper()
 	b.start()
@@ -266,7 +266,7 @@ func (b *bench) crowd(n int) {
 	b.sendUntil(uint64(n))
 }
 
-// sendUntil plays publishers that send whatever waits, until so many updates were ever published.
+// sendUntil plays publishers that send whatever waits, until a number of updates were published in all.
 func (b *bench) sendUntil(published uint64) {
 	b.t.Helper()
 	stop := b.publishers()
@@ -275,7 +275,7 @@ func (b *bench) sendUntil(published uint64) {
 	b.sent()
 }
 
-// publishers plays publishers that send whatever waits, until it is stopped. The table stays as it is.
+// publishers plays publishers that send whatever waits, until they are stopped. The table stays as it is.
 func (b *bench) publishers() (stop func()) {
 	b.t.Helper()
 
@@ -299,7 +299,8 @@ func (b *bench) publishers() (stop func()) {
 	}
 }
 
-// busy fills the table of updates with as much as the next call carries, and returns how many updates were published by then.
+// busy fills the table of updates with as much as the next call carries, and returns how many updates were published by
+// then.
 func (b *bench) busy() uint64 {
 	b.t.Helper()
 
@@ -325,8 +326,8 @@ func (b *bench) busy() uint64 {
 	return b.published()
 }
 
-// TestReplayGoesOnInParts: it waits while AtHoc has enough to do, so that an event of now overtakes it; it goes on after a restart;
-// and whoever got a newer event meanwhile is not sent by it.
+// TestReplayGoesOnInParts: the replay waits while AtHoc has enough to do, so that a present event overtakes it; it goes
+// on after a restart; and it does not send workers who got a newer event meanwhile.
 func TestReplayGoesOnInParts(t *testing.T) {
 	t.Parallel()
 	const n, part = 2500, 1000
@@ -407,8 +408,8 @@ func TestReplayIsStopped(t *testing.T) {
 	require.Contains(t, b.table(), "w00001@example.org")
 }
 
-// TestAForgottenReplayIsFinished: so many replays came after it that its record is gone; its users are sent all the same, and
-// nobody else waits for ever.
+// TestAForgottenReplayIsFinished: so many replays followed that its record is gone. Its users are sent all the same,
+// and nobody else waits for ever.
 func TestAForgottenReplayIsFinished(t *testing.T) {
 	t.Parallel()
 	const n = 1200
@@ -428,8 +429,8 @@ func TestAForgottenReplayIsFinished(t *testing.T) {
 	require.Equal(t, before+n+1, b.published())
 }
 
-// TestReplayLeavesWhatIsBeingResolved: a worker whose newest event is held back, since its file is not read to the end, is sent
-// once, by that event.
+// TestReplayLeavesWhatIsBeingResolved: a worker whose newest event is held back, because its file is not read to the
+// end, is sent once, by that event.
 func TestReplayLeavesWhatIsBeingResolved(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -455,8 +456,8 @@ func TestReplayLeavesWhatIsBeingResolved(t *testing.T) {
 	require.Equal(t, uint64(2+1+1), b.published())
 }
 
-// TestAReplayThatIsLostWithTheBrokersStore: what a replay has published, and AtHoc has not answered, is published again, though
-// AtHoc had confirmed the same value before.
+// TestAReplayThatIsLostWithTheBrokersStore: what a replay has published and AtHoc has not answered is published again,
+// although AtHoc had confirmed the same value before.
 func TestAReplayThatIsLostWithTheBrokersStore(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -1,10 +1,11 @@
 // Package resolver is the service that owns "latest wins": it finds each worker's latest event over all files, maps the
 // worker to an AtHoc user, and publishes the duty status that the user should have.
 //
-// A row's way through it: intake reads entries and keeps each worker's latest event, latest decides what follows from it, coalesce
-// when, release publishes it; answers records AtHoc's answers. All of them work on the roster, which saves and publishes in the order
-// that survives a crash. takeover puts new mappings in force, rebuild rebuilds what was lost, observe judges what the janitor saw,
-// replay sends again, show answers questions.
+// This is a row's way through it: intake reads entries and keeps each worker's latest event, latest decides what
+// follows from it, coalesce decides when, and release publishes it; answers records AtHoc's answers. All of them work
+// on the roster, which saves and publishes in the order that survives a crash. Besides, takeover puts new mappings in
+// force, rebuild rebuilds what was lost, observe judges what the janitor saw, replay sends statuses again, and show
+// answers questions.
 package resolver
 
 import (
@@ -32,36 +33,36 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Config are the resolver's settings.
+// Config holds the resolver's settings.
 type Config struct {
 	Broker   config.Broker
 	Calls    config.Calls
 	Data     config.Data
 	Lifetime config.Lifetime
 	Log      config.Log
-	// Zone is the zone of BOBO's wall clock, in whose hours of the week changes are counted.
+	// Zone is the time zone of BOBO's wall clock, by whose hours of the week changes are counted.
 	Zone  config.Zone `env:"BOBO_TIMEZONE, default=local"`
 	Guard Guard
 }
 
-// Checked returns what is to be checked of them.
+// Checked returns the settings that a check tries out.
 func (c *Config) Checked() check.Settings {
 	return check.Settings{Service: topology.Resolver, Broker: c.Broker, Calls: c.Calls, Log: c.Log, Data: &c.Data}
 }
 
-// Guard are the settings of the guard against mass changes.
+// Guard holds the settings of the guard against mass changes.
 type Guard struct {
 	// Mode is auto (observes until it has 14 days of history, then holds), observe, hold or off.
 	Mode string `env:"GUARD, default=auto"`
 	// Window is the time within which changes count as one, from 1m to 1h.
 	Window time.Duration `env:"GUARD_WINDOW, default=15m"`
-	// MinUsers is how few may always change.
+	// MinUsers is the least number of users that can be unusual: fewer may always change.
 	MinUsers int `env:"GUARD_MIN_USERS, default=20"`
-	// OffPercent is how many of those on duty may change, in percent, from 0 to 99.
+	// OffPercent is the share of the users on duty that may change, in percent, from 0 to 99.
 	OffPercent int `env:"GUARD_OFF_PERCENT, default=30"`
-	// Factor is how many times the usual may change, at least 1.
+	// Factor is how many times the usual number may change, at least 1.
 	Factor float64 `env:"GUARD_FACTOR, default=2"`
-	// On is what is done about users who go on duty: tell or hold.
+	// On is what is done about an unusual number of users who go on duty: tell reports it, hold holds it.
 	On string `env:"GUARD_ON, default=tell"`
 }
 
@@ -87,11 +88,11 @@ func (c *Config) Validate() error {
 // Common returns the settings that every program needs.
 func (c *Config) Common() (config.Broker, config.Log) { return c.Broker, c.Log }
 
-// maxStrangers is how many workers are kept who have no AtHoc user and of whom nothing but the latest event is known. Their employee
-// ids may be invented, and must not fill memory and disk.
+// maxStrangers is how many workers are kept who have no AtHoc user, and of whom nothing but the latest event is known.
+// Their employee ids may be invented, and must not fill memory and disk.
 const maxStrangers = 50_000
 
-// service is what outlives a session with the broker.
+// service is the state that outlives a session with the broker.
 type service struct {
 	cfg       Config
 	version   string
@@ -111,7 +112,7 @@ func Run(ctx context.Context, cfg Config, deps program.Deps) error {
 	return run(ctx, cfg, deps, func() error { return nil })
 }
 
-// run is Run with a roster.Roster.Hit.
+// run is Run with hit as roster.Roster.Hit.
 func run(ctx context.Context, cfg Config, deps program.Deps, hit func() error) error {
 	log := deps.Log.With("service", string(topology.Resolver))
 
@@ -122,7 +123,7 @@ func run(ctx context.Context, cfg Config, deps program.Deps, hit func() error) e
 
 	r := &roster.Roster{
 		Hit: hit, Holds: hold.New(cfg.rules(), log), Store: state, MaxStrangers: maxStrangers, Log: log, Now: deps.Clock(), Metrics: metrics.New(deps.Telemetry),
-		// AtHoc may work on a call that was given up for as long as it was waited for, and longer.
+		// After a call was given up, AtHoc may go on with it for as long as we waited, and longer.
 		Rules: latest.Rules{Lifetime: cfg.Lifetime.Duration(), Lateness: 2 * cfg.Calls.Timeout},
 	}
 	s := &service{
@@ -163,7 +164,7 @@ func (s *service) session(ctx context.Context, conn *bus.Conn, lost func(error))
 	return w.consume(ctx, lost)
 }
 
-// state is how the resolver is doing. It waits for nothing that is being resolved.
+// state returns how the resolver is doing. It does not wait for the roster's lock.
 func (s *service) state(context.Context, control.Nothing) (control.ResolverState, error) {
 	state := s.roster.Stats.Count(s.roster.Now(), s.roster.Rules)
 	state.Instance, state.Guard = control.Me(s.version, s.started), s.roster.Holds.Facts(s.roster.Now())

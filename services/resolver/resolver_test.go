@@ -27,7 +27,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestMain runs more tests at a time than there are cores: each has a broker and a resolver of its own and mostly waits for them.
+// TestMain runs more tests at a time than there are cores: each has a broker and a resolver of its own and mostly waits
+// for them.
 func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
@@ -49,7 +50,7 @@ type bench struct {
 	stop func()
 	// hit, if not nil, is called before each step of the resolver that leaves something behind.
 	hit func() error
-	// crashed is closed when the resolver has come to the step at which it was to crash; see crashAt.
+	// crashed is closed when the resolver has reached the step at which it should crash; see crashAt.
 	crashed chan struct{}
 }
 
@@ -63,7 +64,8 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-// clock gives the resolver a clock that stands still, however slow the machine is, and is put forward by what is returned.
+// clock gives the resolver a clock that stands still, however slow the machine is. The value that is returned puts it
+// forward, in nanoseconds.
 func (b *bench) clock() *atomic.Int64 {
 	began, ahead := time.Now(), &atomic.Int64{}
 	b.now = func() time.Time { return began.Add(time.Duration(ahead.Load())) }
@@ -99,7 +101,7 @@ func (b *bench) start() {
 	b.t.Cleanup(b.stop)
 }
 
-// provision makes the streams before the resolver does, so that a test can publish first.
+// provision creates the streams before the resolver does, so that a test can publish first.
 func (b *bench) provision() {
 	b.t.Helper()
 	settings := topology.Settings{Replicas: 1, EntriesMaxBytes: b.cfg.Broker.EntriesMaxBytes, CallTimeout: b.cfg.Calls.Timeout}
@@ -112,7 +114,8 @@ func (b *bench) publish(subject string, e event.Versioned) {
 	require.NoError(b.t, err)
 }
 
-// recovered plays ingest: it waits for the resolver's memory to be announced and says that everything has been read again.
+// recovered plays ingest: it waits until the resolver's state store is announced, and then says that everything has
+// been read again.
 func (b *bench) recovered(before string) string {
 	b.t.Helper()
 	var epoch event.StoreEpoch
@@ -136,7 +139,7 @@ func (b *bench) mapping(snapshot string, users map[string]string) {
 	b.publish(topology.SubjectMapping, &event.MappingChunk{Snapshot: snapshot, Taken: time.Now(), Chunks: 1, Users: users})
 }
 
-// file publishes the entries of one file; names of files stand for their ids.
+// file publishes the entries of one file; the name of a file serves as its id.
 func (b *bench) file(name string, order int64, entries ...event.Entry) {
 	b.t.Helper()
 
@@ -147,7 +150,7 @@ func (b *bench) file(name string, order int64, entries ...event.Entry) {
 	b.publish(topology.EntriesSubject(name), &event.Entries{File: name, Sequence: order, Last: true, Entries: entries})
 }
 
-// booked is an entry some minutes ago.
+// booked returns an entry from some minutes ago.
 func booked(employee string, minutesAgo int, on bool) event.Entry {
 	return event.Entry{Employee: employee, At: time.Now().Add(-time.Duration(minutesAgo) * time.Minute).Unix(), On: on}
 }
@@ -212,8 +215,8 @@ func (b *bench) messages(stream string) [][]byte {
 	return out
 }
 
-// wants waits until AtHoc should say on duty for the users given as true, off duty for those given as false, and nothing
-// of others.
+// wants waits until AtHoc should show on duty for the users given as true, off duty for those given as false, and
+// nothing for any others.
 func (b *bench) wants(want map[string]bool) {
 	b.t.Helper()
 	b.eventually(func() any {
@@ -302,7 +305,7 @@ func TestALateMappingBringsTheStatus(t *testing.T) {
 	b.wants(map[string]bool{"Two@example.org": true, "renamed@example.org": true})
 }
 
-// TestAMappingComesWholeOrNotAtAll: a snapshot of which a chunk is missing changes nothing.
+// TestAMappingComesWholeOrNotAtAll: a snapshot with a missing chunk changes nothing.
 func TestAMappingComesWholeOrNotAtAll(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -317,7 +320,7 @@ func TestAMappingComesWholeOrNotAtAll(t *testing.T) {
 	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true, "half@example.org": true, "half2@example.org": true})
 }
 
-// TestAConfirmedValueIsNotSentAgain: a worker who is known to be off duty and books off once more costs no update.
+// TestAConfirmedValueIsNotSentAgain: a worker who is known to be off duty and books off once more causes no update.
 func TestAConfirmedValueIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -383,8 +386,8 @@ func TestWhatCannotBeReadIsDeadLettered(t *testing.T) {
 	b.idle()
 }
 
-// TestAFreshStateStorePublishesNothingUntilItIsComplete: the memory is deleted; an older event from a file that still waits
-// must not beat a newer one from a file that is done.
+// TestAFreshStateStorePublishesNothingUntilItIsComplete: the state store is deleted. An older event from a file that
+// still waits must not win over a newer one from a file that is done.
 func TestAFreshStateStorePublishesNothingUntilItIsComplete(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -403,7 +406,7 @@ func TestAFreshStateStorePublishesNothingUntilItIsComplete(t *testing.T) {
 	b.start()
 	b.idle()
 	require.Equal(t, before, b.table(), "nothing is published before the recovery is complete")
-	// What ingest does then: the files that are done, the files that wait, the end.
+	// What ingest does then: it publishes the files that are done, the files that wait, and the end.
 	again := []event.Entry{first, booked("00002", 40, false)}
 	again[0].Row, again[1].Row = 2, 7
 	b.publish(topology.EntriesSubject("done"), &event.Entries{File: "done", Sequence: 2, Last: true, Settled: true, Entries: again})
@@ -414,7 +417,7 @@ func TestAFreshStateStorePublishesNothingUntilItIsComplete(t *testing.T) {
 	require.Equal(t, before["one@example.org"], b.table()["one@example.org"], "what is known to be published is not published again")
 }
 
-// TestTheBrokersStoreIsLost: what was not confirmed is published again from memory.
+// TestTheBrokersStoreIsLost: what was not confirmed is published again from the state store.
 func TestTheBrokersStoreIsLost(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -439,8 +442,8 @@ func TestTheBrokersStoreIsLost(t *testing.T) {
 	b.wants(map[string]bool{"Two@example.org": true, "three@example.org": true})
 }
 
-// TestTheBrokersAnswersAreLost: their stream is recreated while the resolver is at work, so that answers may be in no history; and what comes
-// into the new one is read at once.
+// TestTheBrokersAnswersAreLost: the stream of answers is recreated while the resolver is at work, so answers may be in
+// no history; and what arrives in the new stream is read at once.
 func TestTheBrokersAnswersAreLost(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -468,7 +471,8 @@ func TestTheBrokersAnswersAreLost(t *testing.T) {
 	b.idle()
 }
 
-// TestWhatWasNotAnsweredIsSentAgainIfTheAnswersAreLost: else it would count as under way for ever, and stale duty never be cleared.
+// TestWhatWasNotAnsweredIsSentAgainIfTheAnswersAreLost: otherwise it would count as under way for ever, and stale duty
+// would never be cleared.
 func TestWhatWasNotAnsweredIsSentAgainIfTheAnswersAreLost(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -476,7 +480,7 @@ func TestWhatWasNotAnsweredIsSentAgainIfTheAnswersAreLost(t *testing.T) {
 	b.recovered("")
 	b.mapping("m1", map[string]string{"00002": "Two@example.org"})
 	b.file("a", 1, booked("00001", 10, true), booked("00002", 10, true))
-	b.settled("a", map[int]event.Outcome{2: event.Unmapped}) // ingest awaits no outcome of it: it will not read it again
+	b.settled("a", map[int]event.Outcome{2: event.Unmapped}) // final: ingest will not read the row again
 	b.wants(map[string]bool{"Two@example.org": true})
 	b.confirmed("Two@example.org")
 	b.mapping("m2", staff)
@@ -484,7 +488,7 @@ func TestWhatWasNotAnsweredIsSentAgainIfTheAnswersAreLost(t *testing.T) {
 	b.idle()
 	out := b.published()
 	b.stop()
-	require.NoError(t, b.conn.JS.DeleteStream(t.Context(), topology.StreamAcks)) // with the answer
+	require.NoError(t, b.conn.JS.DeleteStream(t.Context(), topology.StreamAcks)) // the answer is lost with it
 	b.start()
 	b.eventually(func() any { return b.published() }, out+1)
 	b.confirmed("one@example.org")
@@ -492,8 +496,8 @@ func TestWhatWasNotAnsweredIsSentAgainIfTheAnswersAreLost(t *testing.T) {
 	require.Equal(t, out+1, b.published(), "what was answered is known")
 }
 
-// TestRestartsAndRedeliveryChangeNothing: the resolver is stopped again and again in the middle of a backlog, and entries
-// come twice.
+// TestRestartsAndRedeliveryChangeNothing: the resolver is stopped again and again in the middle of a backlog, and
+// entries are delivered twice.
 func TestRestartsAndRedeliveryChangeNothing(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -28,16 +28,16 @@ import (
 	"bobosync/shared/topology"
 )
 
-// The most messages in a batch. A message has up to 500 entries: a batch has up to 100,000 entries of a large file, or all of a thousand
-// small files.
+// The most messages and bytes in a batch. A message has up to 500 entries, so a batch has up to 100,000 entries of a
+// large file, or all entries of a thousand small files.
 const (
 	entriesBatch = 1000
 	entriesBytes = 8 << 20
 	otherBatch   = 200
 )
 
-// How often it is checked what is due, how soon again while room for updates is near, whether the broker's store is still the one that
-// the session began with, and what the history needs.
+// How often to check what is due (soonInterval applies while room for updates may appear soon), to drop strangers, to
+// check whether the broker's store is still the one that the session began with, and to maintain the history.
 const (
 	dueInterval    = 100 * time.Millisecond
 	soonInterval   = 20 * time.Millisecond
@@ -46,15 +46,15 @@ const (
 	tendInterval   = 10 * time.Second
 )
 
-// closeTimeout is how long a running batch may take to end when the resolver is stopped, or a session ends: without a
-// broker nothing that it publishes would ever be confirmed. What is given up is redelivered.
+// closeTimeout is how long a running batch may take to end when the resolver is stopped, or when a session ends:
+// without a broker, nothing that the batch publishes would ever be confirmed. What is given up is redelivered.
 const closeTimeout = 8 * time.Second
 
-// gather is how long entries are waited for at most while batches of them take that long: each rewrites nearly all workers when a
-// large file has bookings of all of them.
+// gather is the longest wait for more entries for a batch. The wait is as long as the previous batch took: each batch
+// rewrites nearly all workers when a large file has bookings of all of them.
 const gather = 500 * time.Millisecond
 
-// work is one session's.
+// work is the work of one session.
 type work struct {
 	conn      *bus.Conn
 	roster    *roster.Roster
@@ -108,7 +108,7 @@ func (s *service) begin(ctx context.Context, conn *bus.Conn, lost func(error)) (
 	w.takeover = takeover.New(ctx, conn.JS, r, w.releaser, func(ctx context.Context) error {
 		err := w.rebuilder.Reread(ctx)
 		if err != nil {
-			lost(err) // the next session announces it to ingest
+			lost(err) // the next session announces the new epoch to ingest
 		}
 
 		return err
@@ -172,8 +172,8 @@ func (w *work) consume(ctx context.Context, lost func(error)) error {
 	return err
 }
 
-// input is something that is consumed: at most so many messages and bytes at a time, for which it waits so long (see bus.PullConfig), once
-// ready is closed.
+// input is a stream that is consumed once ready is closed. batch, bytes, linger and gather are the MaxItems, MaxBytes,
+// Linger and Gather of bus.PullConfig.
 type input struct {
 	topic, stream, consumer string
 	batch, bytes            int
@@ -216,7 +216,7 @@ func (l latch) Fetch(ctx context.Context) (*bus.Batch, error) {
 	}
 }
 
-// watchClock does what is due without a message.
+// watchClock does what falls due without a message.
 func (w *work) watchClock(ctx context.Context) {
 	due := time.NewTimer(dueInterval)
 
@@ -249,14 +249,15 @@ func (w *work) watchClock(ctx context.Context) {
 	}
 }
 
-// forget drops workers who may be invented.
+// forget drops strangers, who may be invented.
 func (w *work) forget(ctx context.Context) error {
 	w.roster.Lock()
 	defer w.roster.Unlock()
 	return w.roster.Forget(ctx)
 }
 
-// release publishes for workers who were held, and reports whether there may be room for more of them soon.
+// release publishes for workers who waited for entries or for room, and reports whether there may be room for more of
+// them soon.
 func (w *work) release(ctx context.Context) (soon bool, err error) {
 	w.roster.Lock()
 	defer w.roster.Unlock()
@@ -280,8 +281,8 @@ func (w *work) tendHistory(ctx context.Context) {
 	})
 }
 
-// watchStore ends the session when something of the broker's store is gone. A consumer of a stream does not notice if another
-// service has recreated it, with its consumers; what was on its way is lost.
+// watchStore ends the session when something of the broker's store is gone. A consumer does not notice that another
+// service has recreated its stream with the consumers, and what was on its way is lost then.
 func (w *work) watchStore(ctx context.Context, lost func(error)) {
 	if err := pause.Every(ctx, storeInterval, func() error { return w.rebuilder.CheckStore(ctx) }); err != nil {
 		lost(err)

@@ -27,7 +27,7 @@ func TestAWorkerIsShown(t *testing.T) {
 	first, second := booked("00001", 90, false), booked("00001", 60, true)
 	b.file("a", 1, first, booked("00002", 60, true), booked("99999", 5, true))
 	b.file("b", 2, second)
-	b.file("a", 1, first) // read again: its events are told once
+	b.file("a", 1, first) // read again: its events are listed once
 	b.wants(map[string]bool{"one@example.org": true, "Two@example.org": true})
 	b.idle()
 
@@ -74,7 +74,7 @@ func TestAWorkerIsShown(t *testing.T) {
 	require.Contains(t, got.Status, "no AtHoc user has this employee id")
 }
 
-// TestTheNewestEventsAreShown: of more events than go into an answer.
+// TestTheNewestEventsAreShown: they are, of more events than fit into an answer.
 func TestTheNewestEventsAreShown(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -152,7 +152,7 @@ func TestTheMappingIsListedInParts(t *testing.T) {
 	}
 }
 
-// state asks for the state until it is as wanted, apart from what says who answers.
+// stateIs asks for the state until it is as wanted, apart from the fields that say who answers.
 func (b *bench) stateIs(want control.ResolverState) {
 	b.t.Helper()
 	b.eventually(func() any {
@@ -163,7 +163,7 @@ func (b *bench) stateIs(want control.ResolverState) {
 
 		all[0].Instance, all[0].Guard = control.Instance{}, nil // the guard has tests of its own
 		if all[0].Recovered == all[0].Recovering.IsZero() {
-			all[0].Recovering = time.Time{} // it says since when just while it lasts
+			all[0].Recovering = time.Time{} // it is set only while a recovery lasts
 		}
 
 		if all[0].FreeBytes != nil && *all[0].FreeBytes > 0 {
@@ -217,7 +217,8 @@ func TestState(t *testing.T) {
 	b.stateIs(want)
 }
 
-// TestATrialChangesNothing: it tells what a file then does when it comes, and until then nothing of it is sent or known.
+// TestATrialChangesNothing: a trial says what a file would do when it arrives, and until then nothing of the file is
+// sent or known.
 func TestATrialChangesNothing(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

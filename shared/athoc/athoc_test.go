@@ -29,10 +29,10 @@ const (
 	alice, bob   = "alice.ng@example.org", "bob.o@example.org"
 )
 
-// fake is an AtHoc of which each test replaces what it is about.
+// fake is an AtHoc in which each test replaces the part that it is about.
 type fake struct {
 	t      testing.TB
-	api    http.HandlerFunc // after the token was found valid
+	api    http.HandlerFunc // after the token was found to be valid
 	token  http.HandlerFunc // nil = issue
 	server *httptest.Server
 
@@ -68,7 +68,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Unlock()
 
 	if !valid {
-		_, _ = io.Copy(io.Discard, r.Body) // an early answer could overtake the sending of the body
+		_, _ = io.Copy(io.Discard, r.Body) // or an early answer could overtake the sending of the body
 
 		w.WriteHeader(http.StatusUnauthorized)
 		return
@@ -237,7 +237,7 @@ func TestAUsernameDoesNotDecideItsOutcome(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, r.read(bytes.NewReader(body), "On-Duty-DTG", scrubber{}))
 
-		if name == "organization" { // hidden with the username, so not known for sure: the safe side
+		if name == "organization" { // hidden with the username, so the text is not certain: Transient is the safe side
 			assert.Equal(t, Transient, r.results[0].Outcome)
 			continue
 		}
@@ -259,7 +259,8 @@ func TestAnswerWithOddEntries(t *testing.T) {
 	assert.Equal(t, Transient, results[1].Outcome)
 }
 
-// TestUsernamesInOtherForms: a username that looks like a number may come back as one, and any with blanks around it.
+// TestUsernamesInOtherForms: a username that looks like a number may be returned as a number, and any username with
+// blanks around it.
 func TestUsernamesInOtherForms(t *testing.T) {
 	f := newFake(t, answer(200, `[{"LOGIN_ID":30017,":SyncStatus":"OK","USER_ID":"7","more":[1,{"x":null}]}, {":syncstatus":"ok","Login_Id":" bob.O@example.org "}]`))
 	results, err := newClient(t, f.server.URL).UpdateDutyStatus(t.Context(), []DutyStatus{{Username: "30017"}, {Username: bob}})
@@ -357,7 +358,8 @@ func TestStatusOfAWholeRequest(t *testing.T) {
 	}
 }
 
-// TestWhereARedirectLeads is quoted as all else that a server says: on a line, short, and without what it must not give away.
+// TestWhereARedirectLeads: the target of a redirect is quoted like anything else that a server says: on one line,
+// short, and without anything secret.
 func TestWhereARedirectLeads(t *testing.T) {
 	const token = "TOKEN"
 	for name, to := range map[string]string{
@@ -428,7 +430,7 @@ func TestConnectionThatFails(t *testing.T) {
 	t.Run("reset in the middle of a large body", func(t *testing.T) {
 		f := newFake(t, abort(false))
 
-		users := make([]DutyStatus, 100_000) // more than sockets buffer, so that it cannot have gone out whole
+		users := make([]DutyStatus, 100_000) // more than sockets buffer, so that not all of it can have been sent
 		for i := range users {
 			users[i].Username = fmt.Sprintf("user-%06d-%s", i, strings.Repeat("x", 200))
 		}
@@ -455,7 +457,7 @@ func TestConnectionThatFails(t *testing.T) {
 		c := newClient(t, f.server.URL)
 		require.NoError(t, c.EnsureToken(t.Context()))
 		f.server.Close()
-		c.Close() // or the call might go out on the idle connection, and then nobody knows
+		c.Close() // or the call might go out on the idle connection, and its fate would be unknown
 		_, err := c.UpdateDutyStatus(t.Context(), twoUsers)
 		call := callError(t, err)
 		assert.Equal(t, Outage, call.Kind)
@@ -465,7 +467,7 @@ func TestConnectionThatFails(t *testing.T) {
 	})
 }
 
-// hanging answers only when its client has gone, or the test ends.
+// hanging answers only when its client has gone, or when the test ends.
 func hanging(t testing.TB, began chan<- struct{}) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -648,10 +650,10 @@ func TestTimes(t *testing.T) {
 	}{
 		{"17/06/2024 14:30:00", london, "2024-06-17T13:30:00Z"},
 		{"17/01/2024 14:30:00", london, "2024-01-17T14:30:00Z"},
-		{"27/10/2024 01:30:00", london, "2024-10-27T00:30:00Z"}, // twice: the earlier
+		{"27/10/2024 01:30:00", london, "2024-10-27T00:30:00Z"}, // occurs twice: the earlier
 		{"27/10/2024 02:00:00", london, "2024-10-27T02:00:00Z"},
 		{"27/10/2024 00:59:59", london, "2024-10-26T23:59:59Z"},
-		{"31/03/2024 01:30:00", london, "2024-03-31T01:30:00Z"}, // never
+		{"31/03/2024 01:30:00", london, "2024-03-31T01:30:00Z"}, // never occurs
 		{"31/03/2024 02:30:00", london, "2024-03-31T01:30:00Z"},
 		{" 17/06/2024 14:30:00 ", apia, "2024-06-17T01:30:00Z"},
 	} {
@@ -671,7 +673,7 @@ func TestTimes(t *testing.T) {
 		assertClean(t, err.Error())
 	}
 
-	// All of two years, hour by hour, across every change of the clocks.
+	// Two whole years, in steps of half an hour, across every change of the clocks.
 	for at := time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC); at.Year() < 2026; at = at.Add(30 * time.Minute) {
 		got, err := ParseTime(FormatTime(at, london), london)
 		require.NoError(t, err)

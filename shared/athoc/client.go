@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Client talks to one organisation of one AtHoc server. It is safe for concurrent use, and all its callers share one access
-// token.
+// Client talks to one organisation of one AtHoc server. It is safe for concurrent use, and all its callers share one
+// access token.
 type Client struct {
 	cfg       Config
 	log       *slog.Logger
@@ -21,7 +21,7 @@ type Client struct {
 	tokenURL, updateURL, searchURL string
 }
 
-// New checks the configuration, all of it, and returns a client. It does not connect.
+// New validates the whole configuration and returns a client. It does not connect.
 func New(cfg Config) (*Client, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
@@ -45,7 +45,7 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// warnOfUnsafe points at settings that are allowed but unsafe.
+// warnOfUnsafe logs a warning for each setting that is allowed but unsafe.
 func warnOfUnsafe(cfg Config, log *slog.Logger) {
 	if cfg.InsecureSkipVerify {
 		log.Warn("the certificate of AtHoc is not verified: unset DISABLE_SSL_VERIFY, and name the CA in SSL_CERT_PATH")
@@ -56,29 +56,30 @@ func warnOfUnsafe(cfg Config, log *slog.Logger) {
 	}
 }
 
-// String keeps a client that is printed from showing its secrets.
+// String describes the client without its secrets.
 func (c *Client) String() string { return "athoc.Client" + c.cfg.String() }
 
-// GoString keeps %#v from showing secrets.
+// GoString keeps secrets out of %#v.
 func (c *Client) GoString() string { return c.String() }
 
 // LogValue keeps secrets out of logs.
 func (c *Client) LogValue() slog.Value { return c.cfg.LogValue() }
 
-// Location is the zone of AtHoc's wall clock.
+// Location returns the zone of AtHoc's wall clock.
 func (c *Client) Location() *time.Location { return c.cfg.Location }
 
 // Close releases idle connections. Calls under way are not disturbed, and the client stays usable.
 func (c *Client) Close() { c.exchanger.http.CloseIdleConnections() }
 
-// EnsureToken gets an access token if there is no usable one, so that a call made next does not spend its deadline, or the
-// lease of its caller, on that. Its error is a [*CallError].
+// EnsureToken gets an access token unless there is a usable one already, so that the next call does not spend its
+// deadline, or the lease of its caller, on that. Its error is a [*CallError].
 func (c *Client) EnsureToken(ctx context.Context) error {
 	_, err := c.tokens.get(ctx)
 	return err
 }
 
-// authorized carries out the exchange with the current token, and again with a new one if that one is refused.
+// authorized carries out the exchange with the current token. If AtHoc refuses that token, authorized gets another one
+// and repeats the exchange.
 func (c *Client) authorized(ctx context.Context, x exchange) error {
 	token, err := c.tokens.get(ctx)
 	if err != nil {
@@ -92,8 +93,8 @@ func (c *Client) authorized(ctx context.Context, x exchange) error {
 		return err
 	}
 
-	// The store may know a token that another replica got. That one can have been revoked too, so a refusal counts only if
-	// AtHoc was asked for a token in between.
+	// The store may return a token that another replica got, and that one may have been revoked too. So a refusal is
+	// final only once this process has asked AtHoc for a token.
 	for asked := c.tokens.fetches.Load(); ; {
 		c.log.DebugContext(ctx, "athoc refused the access token", "token_fingerprint", x.token.Fingerprint(), "operation", x.op)
 

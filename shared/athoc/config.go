@@ -46,26 +46,26 @@ type Config struct {
 	SourceIdentifier string
 
 	// Timeout is the longest that one HTTP exchange may take, from the dial to the last byte of the answer; 0 means
-	// [DefaultTimeout]. One call can need up to four exchanges (token, call, token, call): a caller that needs a bound on the
-	// whole gives its context a deadline.
+	// [DefaultTimeout]. One call can need up to four exchanges (token, call, token, call): a caller that needs a bound
+	// on the whole gives its context a deadline.
 	Timeout time.Duration
 	// InsecureSkipVerify turns the verification of the server's certificate off.
 	InsecureSkipVerify bool
 	// CACertPath names a PEM file whose certificates are trusted besides the system's.
 	CACertPath string
-	// HTTPProxy, HTTPSProxy and NoProxy are understood as the environment variables of these names are by
-	// golang.org/x/net/http/httpproxy. The environment itself is not read.
+	// HTTPProxy, HTTPSProxy and NoProxy have the meaning that golang.org/x/net/http/httpproxy gives to the environment
+	// variables of these names. The environment itself is not read.
 	HTTPProxy, HTTPSProxy string `json:"-"`
 	NoProxy               string
 	// UserAgent names the program, such as bobosync/1.2.3; empty means [DefaultUserAgent].
 	UserAgent string
 
-	// Tokens keeps the access token; nil means in this process's memory.
+	// Tokens keeps the access token; nil keeps it in this process's memory.
 	Tokens TokenStore
 	// Logger is where the client reports; nil discards. Failures are returned, not logged.
 	Logger *slog.Logger
-	// Observe, if it is not nil, is called for each HTTP exchange: its operation, what went wrong (0 if nothing did) and how long
-	// it took. It may be called from several goroutines at once, and must not block.
+	// Observe, if not nil, is called after each HTTP exchange with its operation, the kind of failure (0 if it
+	// succeeded) and how long it took. It may be called from several goroutines at once, and must not block.
 	Observe func(op string, kind Kind, took time.Duration)
 	// Now is the clock, replaced in tests; nil means [time.Now].
 	Now func() time.Time
@@ -83,10 +83,10 @@ func (c Config) LogValue() slog.Value {
 	)
 }
 
-// String hides what [Config.LogValue] hides.
+// String leaves out what [Config.LogValue] leaves out.
 func (c Config) String() string { return c.LogValue().String() }
 
-// GoString keeps %#v from printing secrets.
+// GoString keeps secrets out of %#v.
 func (c Config) GoString() string { return "athoc.Config{" + c.String() + "}" }
 
 // withDefaults fills in what was left empty.
@@ -127,7 +127,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// validate reports everything that is wrong at once, in the words of the operator's environment variables.
+// validate reports everything that is wrong at once, and names the operator's environment variables.
 func (c Config) validate() error {
 	errs := []error{validateServerURL(c.ServerURL)}
 	for _, required := range []struct{ name, value string }{
@@ -153,7 +153,8 @@ func (c Config) validate() error {
 	return errors.Join(errs...)
 }
 
-// validateServerURL never quotes the address: it may hold a password where none belongs.
+// validateServerURL checks the base address. Its errors never quote the address, which may hold a password where none
+// belongs.
 func validateServerURL(raw string) error {
 	u, err := url.Parse(raw)
 	switch {

@@ -14,22 +14,23 @@ type Kind int
 
 // The kinds of failure. The zero Kind is none of them.
 const (
-	// BadRequest (400): AtHoc does not accept the body or the parameters. The same request fails for ever; an update is
-	// halved until the offending user is found. (A body that is too large can be a 400 as well.)
+	// BadRequest (400): AtHoc does not accept the body or the parameters. The same request would always fail; an update
+	// is halved until the offending user is found. (A body that is too large can get a 400 as well.)
 	BadRequest Kind = iota + 1
-	// Unauthorized: the credentials were refused, or a new token was answered 401 too. Stop, and alarm.
+	// Unauthorized: the credentials were refused, or a new token got a 401 too. Stop, and raise an alarm.
 	Unauthorized
-	// Forbidden (403): the operator lacks the role, or its password has expired. Stop, and alarm; nothing is lost.
+	// Forbidden (403): the operator lacks the role, or its password has expired. Stop, and raise an alarm; nothing is
+	// lost.
 	Forbidden
-	// NotFound (404, also 405, 407, 410 and redirects): the address, the organisation or the proxy is configured wrongly.
-	// Stop, and alarm; nothing is lost.
+	// NotFound (404, also 405, 407, 410 and redirects): the address, the organisation or the proxy is configured
+	// wrongly. Stop, and raise an alarm; nothing is lost.
 	NotFound
-	// TooLarge (413): too many users in one call; nothing of it was applied. Go on with smaller calls.
+	// TooLarge (413): too many users in one call; none of it was applied. Continue with smaller calls.
 	TooLarge
 	// Throttled (429): every replica has to slow down, for [CallError.RetryAfter] if that is set.
 	Throttled
-	// Outage: a 5xx, a connection that failed, a timeout, an answer that cannot be understood, or one that the API does not
-	// document. Back off and keep everything: it passes by itself.
+	// Outage: a 5xx, a connection that failed, a timeout, an answer that cannot be understood, or one that the API does
+	// not document. Back off and keep everything: it passes by itself.
 	Outage
 	// Canceled: the caller's context was cancelled, or its [Guard] refused. It says nothing about AtHoc.
 	Canceled
@@ -55,15 +56,16 @@ const (
 	OpSearch = "search users"
 )
 
-// MaxRetryAfter is the longest wait that [CallError.RetryAfter] passes on, whatever the server asks for: a wrong date in a
-// header must not stop the service for days.
+// MaxRetryAfter is the longest wait that [CallError.RetryAfter] passes on, whatever the server asks for: a wrong date
+// in a header must not stop the service for days.
 const MaxRetryAfter = 15 * time.Minute
 
 // CallError is the failure of a whole call. Every error of a [Client]'s methods is one (use [errors.As]).
 type CallError struct {
 	// Kind is what the failure means.
 	Kind Kind
-	// Op is what was being done: one of [OpToken], [OpUpdate] and [OpSearch]. An update that found no token fails as OpToken.
+	// Op is what was being done: one of [OpToken], [OpUpdate] and [OpSearch]. An update that found no token fails as
+	// OpToken.
 	Op string
 	// Status is the HTTP status, or 0 if there was no answer.
 	Status int
@@ -96,17 +98,18 @@ func (e *CallError) Error() string {
 // Unwrap returns the cause, so that errors.Is finds context.DeadlineExceeded and the like.
 func (e *CallError) Unwrap() error { return e.Err }
 
-// MayHaveApplied reports whether AtHoc may have carried out, or may still be carrying out, the update that failed: the whole
-// request was handed to the network, and no answer says that it was refused. When in doubt it is true. It is always false
-// for searches and for tokens.
+// MayHaveApplied reports whether AtHoc may have carried out, or may still be carrying out, the update that failed: the
+// whole request was handed to the network, and no answer says that it was refused. When in doubt it is true. It is
+// always false for searches and for tokens.
 func (e *CallError) MayHaveApplied() bool { return e.mayHaveApplied }
 
-// Begun reports whether any of the body that the request has was handed to the network, or there was an answer. If not, the connection or
-// the caller is to blame, and never what the request holds. It is for requests with a body.
+// Begun reports whether any part of the request's body was handed to the network, or an answer arrived. If neither is
+// so, the connection or the caller is to blame, and never the content of the request. It is meant for requests with a
+// body.
 func (e *CallError) Begun() bool { return e.begun || e.Status != 0 }
 
-// kindOf sorts an HTTP status that is not a success. What the API does not document is an Outage: nothing is lost, and
-// no user is blamed for it.
+// kindOf classifies an HTTP status other than success. A status that the API does not document is an Outage: nothing is
+// lost, and no user is blamed for it.
 func kindOf(status int) Kind {
 	switch {
 	case status == http.StatusBadRequest:
@@ -127,7 +130,7 @@ func kindOf(status int) Kind {
 	return Outage
 }
 
-// kindOfError is the kind of a call's error; 0 if there is none.
+// kindOfError returns the kind of a call's error, or 0 if there is none. An error that is not a CallError is an Outage.
 func kindOfError(err error) Kind {
 	if err == nil {
 		return 0
@@ -140,7 +143,7 @@ func kindOfError(err error) Kind {
 	return Outage
 }
 
-// advice is what an operator should look at.
+// advice returns what an operator should check; "" if there is nothing to suggest.
 func advice(op string, kind Kind, status int) string {
 	switch kind {
 	case Unauthorized:
@@ -162,8 +165,8 @@ func advice(op string, kind Kind, status int) string {
 	return ""
 }
 
-// parseRetryAfter reads a Retry-After header, seconds or an HTTP date, and caps it at MaxRetryAfter. What cannot be
-// understood, or lies in the past, is 0.
+// parseRetryAfter reads a Retry-After header (seconds or an HTTP date) and caps it at MaxRetryAfter. A value that
+// cannot be understood, or a date in the past, yields 0.
 func parseRetryAfter(value string, now time.Time) time.Duration {
 	value = strings.TrimSpace(value)
 	if value == "" {

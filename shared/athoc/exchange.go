@@ -1,6 +1,7 @@
 package athoc
 
-// This file carries out one HTTP request: it reads the answer within bounds, and says what it means if something goes wrong.
+// This file carries out one HTTP request: it reads the answer within bounds, and turns whatever goes wrong into a
+// CallError.
 
 import (
 	"bufio"
@@ -25,15 +26,15 @@ import (
 	"time"
 )
 
-// The most bytes of an answer, after decompression: what any answer may have, and what each user and each of a user's attributes may
-// add. A server that was asked for less must not fill the memory.
+// The most bytes that an answer may have after decompression: what any answer may have, and what each user and each
+// attribute of a user may add to that. A server that sends more than was asked for must not fill the memory.
 const (
 	answerBase         = 64 << 10
 	answerPerUser      = 2 << 10
 	answerPerAttribute = 2 << 10
 )
 
-// answerLimit is the most bytes of an answer about so many users with so many attributes each.
+// answerLimit returns the most bytes that an answer may have about so many users with so many attributes each.
 func answerLimit(users, attributes int) int64 {
 	return answerBase + int64(users)*(answerPerUser+int64(attributes)*answerPerAttribute)
 }
@@ -51,21 +52,21 @@ type exchange struct {
 	guard Guard
 	// repeat runs before the exchange is repeated with another token.
 	repeat Guard
-	// limit is the most bytes of the answer.
+	// limit is the most bytes that the answer may have.
 	limit int64
-	// read is given the body of a 200, as a stream without a byte-order mark, and what hides the secrets in it. Its error means that
-	// the answer cannot be understood, and must not quote it.
+	// read is given the body of a 200, as a stream without a byte-order mark, and a scrubber that hides the secrets in
+	// it. An error from read means that the answer cannot be understood; the error must not quote the answer.
 	read func(body io.Reader, scrub scrubber) error
-	// usernames are hidden in what is quoted from the answer.
+	// usernames are hidden in whatever is quoted from the answer.
 	usernames []string
 }
 
-// exchanger carries out exchanges, each as one request that it never repeats. It is safe for concurrent use.
+// exchanger carries out exchanges, each as one request, which it never repeats. It is safe for concurrent use.
 type exchanger struct {
 	cfg  Config
 	log  *slog.Logger
 	http *http.Client
-	// scrub hides what is secret in cfg.
+	// scrub hides the secrets of cfg.
 	scrub scrubber
 }
 
@@ -122,7 +123,7 @@ func (e *exchanger) roundTrip(ctx context.Context, x exchange, sending *sending)
 	return resp.StatusCode, e.understood(x, resp)
 }
 
-// understood reads the answer of a 200, as it comes. Whatever is wrong with it, AtHoc has carried the request out.
+// understood reads the body of a 200 as it arrives. Whatever is wrong with it, AtHoc has carried out the request.
 func (e *exchanger) understood(x exchange, resp *http.Response) error {
 	limited := &limitedReader{from: resp.Body, left: x.limit, limit: x.limit}
 	body := unmarked(limited)
@@ -139,10 +140,10 @@ func (e *exchanger) understood(x exchange, resp *http.Response) error {
 	return nil
 }
 
-// byteOrderMark is that of UTF-8.
+// byteOrderMark is the byte-order mark of UTF-8.
 const byteOrderMark = "\uFEFF"
 
-// unmarked returns what r yields, without a byte-order mark: it may be ignored (RFC 8259, section 8.1).
+// unmarked returns what r yields without a leading byte-order mark, which may be ignored (RFC 8259, section 8.1).
 func unmarked(r io.Reader) *bufio.Reader {
 	body := bufio.NewReaderSize(r, quoteRead)
 	if start, _ := body.Peek(len(byteOrderMark)); string(start) == byteOrderMark {
@@ -152,7 +153,7 @@ func unmarked(r io.Reader) *bufio.Reader {
 	return body
 }
 
-// limitedReader ends with an error where more comes than there may be, and keeps the error that it ended with, unless that is
+// limitedReader fails once more than limit bytes arrive. It keeps the error with which reading ended, unless that is
 // io.EOF.
 type limitedReader struct {
 	from        io.Reader
@@ -180,8 +181,8 @@ func (l *limitedReader) Read(p []byte) (int, error) {
 
 var titlePattern = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
 
-// webPage returns what to say of a body that is a web page, of a login or of a firewall for instance, and "" for any other. It takes
-// nothing from the body.
+// webPage describes a body that is a web page, for instance that of a login or a firewall; it returns "" for any other
+// body. It consumes nothing of the body.
 func webPage(body *bufio.Reader) string {
 	start, _ := body.Peek(quoteRead)
 	if trimmed := bytes.TrimSpace(start); len(trimmed) == 0 || trimmed[0] != '<' {
@@ -196,12 +197,13 @@ func webPage(body *bufio.Reader) string {
 	return said
 }
 
-// hiding returns what hides the client's secrets and the exchange's access token.
+// hiding returns a scrubber that hides the client's secrets and the exchange's access token.
 func (e *exchanger) hiding(x exchange) scrubber {
 	return scrubber{secrets: append(newScrubber(x.token.Access).secrets, e.scrub.secrets...)}
 }
 
-// quote makes of a text of others what an error may hold: nothing secret, no username of the exchange, and not more than a line.
+// quote makes foreign text fit for an error: without secrets, without the usernames of the exchange, and no longer than
+// a line.
 func (e *exchanger) quote(x exchange, text string) string {
 	return e.hiding(x).quote(text, x.usernames...)
 }
@@ -212,7 +214,7 @@ type answerError struct{ err error }
 func (e *answerError) Error() string { return "reading the answer: " + e.err.Error() }
 func (e *answerError) Unwrap() error { return e.err }
 
-// refused makes a CallError of an answer that is not a 200.
+// refused returns the CallError for an answer that is not a 200.
 func (e *exchanger) refused(x exchange, resp *http.Response, sending *sending) error {
 	kind := kindOf(resp.StatusCode)
 
@@ -236,7 +238,7 @@ func (e *exchanger) refused(x exchange, resp *http.Response, sending *sending) e
 	}
 }
 
-// redirectDetail names where a redirect leads, without a path or a query that might hold something secret.
+// redirectDetail names where a redirect leads, without path and query, which might hold a secret.
 func redirectDetail(resp *http.Response) string {
 	if resp.StatusCode < 300 || resp.StatusCode >= 400 {
 		return ""
@@ -250,14 +252,14 @@ func redirectDetail(resp *http.Response) string {
 	return fmt.Sprintf("the server redirects to %s://%s, which is not followed", to.Scheme, to.Host)
 }
 
-// failed makes a CallError of whatever went wrong without a complete answer.
+// failed returns the CallError for anything that went wrong without a complete answer.
 func (e *exchanger) failed(ctx context.Context, x exchange, sending *sending, err error) error {
 	if call, ok := errors.AsType[*CallError](err); ok {
 		return call
 	}
 
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		err = wrapped.Err // its text holds the address, and that the search criteria
+		err = wrapped.Err // its text contains the address, and that the search criteria
 	}
 
 	_, answered := errors.AsType[*answerError](err)
@@ -284,7 +286,7 @@ func (e *exchanger) failed(ctx context.Context, x exchange, sending *sending, er
 	return call
 }
 
-// describe says what a failed connection means to an operator.
+// describe explains a failed connection to an operator.
 func (e *exchanger) describe(ctx context.Context, x exchange, err error) string {
 	said := e.quote(x, err.Error())
 	var (
@@ -316,13 +318,13 @@ func (e *exchanger) describe(ctx context.Context, x exchange, err error) string 
 	return said
 }
 
-// joinDetail joins what is not empty.
+// joinDetail joins the parts that are not empty.
 func joinDetail(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), "; ")
 }
 
-// sending follows a request's body on its way to the network. The transport reads the body in a goroutine of its own, which
-// may go on for a moment after the call has ended.
+// sending tracks a request's body on its way to the network. The transport reads the body in a goroutine of its own,
+// which may go on for a moment after the call has ended.
 type sending struct {
 	ctx   context.Context //nolint:containedctx // lives for one exchange only
 	guard Guard
@@ -333,8 +335,8 @@ type sending struct {
 	refused error
 }
 
-// attach gives the request its body. GetBody lets net/http use another connection when the one that it kept idle turns out
-// to be closed before anything was sent; a request that may have been sent it never repeats.
+// attach gives the request its body. GetBody lets net/http use another connection if an idle one turns out to be closed
+// before anything was sent; net/http never repeats a request that may have been sent.
 func (s *sending) attach(req *http.Request, body []byte) {
 	open := func() (io.ReadCloser, error) {
 		return io.NopCloser(&sendingBody{sending: s, rest: bytes.NewReader(body)}), nil
@@ -344,16 +346,17 @@ func (s *sending) attach(req *http.Request, body []byte) {
 	req.ContentLength = int64(len(body))
 }
 
-// refusal returns what the guard said, if it refused.
+// refusal returns the guard's error; nil if the guard has not refused.
 func (s *sending) refusal() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.refused
 }
 
-// begin is the last moment at which nothing of the request has reached AtHoc.
+// begin runs at the last moment at which nothing of the request has reached AtHoc. It checks the deadline and asks the
+// guard.
 func (s *sending) begin() error {
-	// The timer that ends a context fires late in a process that was stopped for a while, so look at the clock.
+	// The timer that ends a context fires late in a process that was suspended for a while, so check the clock.
 	if deadline, ok := s.ctx.Deadline(); ok && !time.Now().Before(deadline) {
 		return context.DeadlineExceeded
 	}
@@ -375,7 +378,7 @@ func (s *sending) begin() error {
 	return err
 }
 
-// sendingBody is one reading of the body.
+// sendingBody is one pass over the body.
 type sendingBody struct {
 	*sending
 	rest  *bytes.Reader

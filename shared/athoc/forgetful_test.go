@@ -14,7 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWhatWasGivenUpIsNotSentLater: a server that reads nothing, as across a network that is cut, gets the rest of a call neither when it reads again.
+// TestWhatWasGivenUpIsNotSentLater: a server that does not read, as behind a network that is cut, does not get the rest
+// of a call that was given up, even when it reads again.
 func TestWhatWasGivenUpIsNotSentLater(t *testing.T) {
 	t.Parallel()
 
@@ -60,13 +61,13 @@ func TestWhatWasGivenUpIsNotSentLater(t *testing.T) {
 			defer conn.Close()
 
 			require.NoError(t, conn.SetReadDeadline(time.Now().Add(time.Minute)))
-			_, err = io.ReadFull(conn, make([]byte, 1<<20)) // it is under way, and far from its end
+			_, err = io.ReadFull(conn, make([]byte, 1<<20)) // the call is under way, and far from its end
 			require.NoError(t, err)
 			giveUp()
 			require.ErrorIs(t, <-ended, context.Canceled)
 
 			_, err = io.Copy(io.Discard, conn)
-			if over, isTLS := conn.(*tls.Conn); isTLS && err == nil { // TLS may have an orderly end before its connection has none
+			if over, isTLS := conn.(*tls.Conn); isTLS && err == nil { // the TLS stream may end in order although its connection does not
 				_, err = io.Copy(io.Discard, over.NetConn())
 			}
 

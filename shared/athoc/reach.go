@@ -12,19 +12,19 @@ import (
 // OpReach is the Op of a [CallError] of [Client.Reach].
 const OpReach = "reach"
 
-// Reached is what answered at AtHoc's address.
+// Reached describes what answered at AtHoc's address.
 type Reached struct {
 	// Status is the HTTP status, which says nothing: AtHoc promises no page at its base address.
 	Status int
-	// TLS is the state of the connection; nil if it has none.
+	// TLS is the TLS state of the connection; nil for a connection without TLS.
 	TLS *tls.ConnectionState
 	// Date is the server's clock, in whole seconds; zero if the answer does not say.
 	Date time.Time
 }
 
-// Reach asks for the headers of AtHoc's base address, without credentials, over the same proxy and with the same trust as
-// the other calls. It is for finding out where a connection fails: give ctx an [net/http/httptrace.ClientTrace] to see how
-// far it came. Its error is a [*CallError] that wraps the cause.
+// Reach requests the headers of AtHoc's base address, without credentials, through the same proxy and with the same
+// trust as the other calls. It is for finding out where a connection fails: give ctx an
+// [net/http/httptrace.ClientTrace] to see how far it got. Its error is a [*CallError] that wraps the cause.
 func (c *Client) Reach(ctx context.Context) (Reached, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
@@ -51,7 +51,7 @@ func (c *Client) Reach(ctx context.Context) (Reached, error) {
 	return reached, nil
 }
 
-// ProxyHost returns host and port of the proxy that calls go through, without its password; "" if they go straight.
+// ProxyHost returns host and port of the proxy that calls go through, without its password; "" if they use none.
 func (c *Client) ProxyHost() (string, error) {
 	choose, err := newProxy(c.cfg)
 	if err != nil {
@@ -79,7 +79,7 @@ func ProxyRefusal(err error) (status int, ok bool) {
 	return 0, false
 }
 
-// Ping asks for one user, as the smallest call that shows whether AtHoc answers. Its error is a [*CallError].
+// Ping searches for one user: the smallest call that shows whether AtHoc answers. Its error is a [*CallError].
 func (c *Client) Ping(ctx context.Context) error {
 	for _, err := range c.SearchUsers(ctx, Query{PageSize: 1}) {
 		return err

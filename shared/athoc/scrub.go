@@ -14,14 +14,14 @@ import (
 const (
 	// quoteLimit is the most characters of a server's answer that an error text quotes.
 	quoteLimit = 200
-	// quoteRead is how much of an answer is read for that, in bytes.
+	// quoteRead is how many bytes of an answer are read for that.
 	quoteRead = 16 << 10
 )
 
 var (
 	bearerPattern = regexp.MustCompile(`(?i)\bbearer\s+[^\s"'<>,;]+`)
 	jwtPattern    = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*){0,2}`)
-	// A server can name users that were never sent, in an error text of its own.
+	// An error text of the server's can name users that were never sent.
 	emailPattern = regexp.MustCompile(`[^\s"'<>:;,()\[\]]+@[^\s"'<>:;,()\[\]]+`)
 )
 
@@ -30,7 +30,7 @@ type scrubber struct {
 	secrets []string
 }
 
-// newScrubber hides the given values in every form in which a server is likely to give them back.
+// newScrubber returns a scrubber for the given values, in every form in which a server is likely to echo them.
 func newScrubber(values ...string) scrubber {
 	var s scrubber
 	for _, v := range values {
@@ -46,8 +46,8 @@ func newScrubber(values ...string) scrubber {
 	return s
 }
 
-// quote makes text fit for an error: without secrets, tokens, addresses of mail and the given usernames, on one line, and
-// not longer than quoteLimit.
+// quote makes text fit for an error: without secrets, tokens, email addresses and the given usernames, on one line, and
+// no longer than quoteLimit.
 func (s scrubber) quote(text string, usernames ...string) string {
 	for _, secret := range s.secrets {
 		text = strings.ReplaceAll(text, secret, "[hidden]")
@@ -60,7 +60,7 @@ func (s scrubber) quote(text string, usernames ...string) string {
 	return shorten(oneLine(text))
 }
 
-// hideNames replaces each of the names, in any letter case, where it stands as a word of its own.
+// hideNames replaces each of the names, in any letter case, wherever it appears as a word of its own.
 func hideNames(text string, names []string) string {
 	folded := foldCase(text)
 	var found []string
@@ -80,7 +80,7 @@ func hideNames(text string, names []string) string {
 	return text
 }
 
-// hideName works on folded runes, because a change of case can change a text's length in bytes.
+// hideName replaces one name. It compares folded runes, since a change of case can change a text's length in bytes.
 func hideName(text, name string) string {
 	runes, folded, want := []rune(text), []rune(foldCase(text)), []rune(foldCase(name))
 	var b strings.Builder
@@ -99,7 +99,7 @@ func hideName(text, name string) string {
 	return b.String()
 }
 
-// wordAt reports whether want stands at i with no letter or digit on either side. A short username such as "a" must not
+// wordAt reports whether want occurs at i with no letter or digit on either side. A short username such as "a" must not
 // make holes in every other word.
 func wordAt(text, want []rune, i int) bool {
 	end := i + len(want)

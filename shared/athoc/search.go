@@ -32,19 +32,19 @@ type Query struct {
 	Criteria string
 	// PageSize is the number of users in a page; 0, and anything over MaxPageSize, means [MaxPageSize].
 	PageSize int
-	// Repeat, if not nil, is asked before a page is asked for again with another access token: AtHoc counts that as a call of
-	// its own.
+	// Repeat, if not nil, is asked before a page is requested again with another access token: AtHoc counts that as a
+	// separate call.
 	Repeat Guard
 }
 
-// User is what a search returned of one user: attribute name to value, without the attributes that are empty.
+// User is what a search returned about one user: values by attribute name, without empty attributes.
 type User map[string]string
 
-// Username is the user's LOGIN_ID.
+// Username returns the user's LOGIN_ID.
 func (u User) Username() string { return u.Attribute(loginID) }
 
-// Attribute returns the value of an attribute, or "" if it has none. The name is matched without regard to case, unless
-// it is there to the letter.
+// Attribute returns the value of an attribute, or "" if there is none. A name that matches exactly wins; otherwise
+// letter case is ignored.
 func (u User) Attribute(name string) string {
 	if value, ok := u[name]; ok {
 		return value
@@ -74,14 +74,16 @@ type Page struct {
 	Number int
 	// Total is how many users AtHoc says match, over all pages. It can change from page to page, and is a hint only.
 	Total int
-	// Users are those of this page; there is at least one, but for a first page of which AtHoc says that there are some.
+	// Users are the users of this page. It is empty only for the first page, if AtHoc returns nobody although it says
+	// that there are users.
 	Users []User
 }
 
-// SearchUsers yields the matching users page by page, one request for each. The search ends by what was fetched: after an
-// empty page, or a short one when AtHoc's total has been reached. It ends with an error, a [*CallError], when a call fails
-// or AtHoc repeats a page; that error is the last thing yielded, and means that users are missing. A complete search
-// yields no error. Users that are added or removed meanwhile can be missed, or come twice.
+// SearchUsers yields the matching users page by page, with one request for each page. What was fetched decides when the
+// search is complete: after an empty page, or after a short one once AtHoc's total has been reached. The search fails
+// when a call fails or AtHoc repeats a page; the error, a [*CallError], is the last thing yielded, and means that users
+// are missing. A complete search yields no error. Users that are added or removed meanwhile can be missed, or be
+// yielded twice.
 func (c *Client) SearchUsers(ctx context.Context, q Query) iter.Seq2[Page, error] {
 	size := q.PageSize
 	if size <= 0 || size > MaxPageSize {
@@ -123,7 +125,7 @@ func (c *Client) SearchUsers(ctx context.Context, q Query) iter.Seq2[Page, error
 	}
 }
 
-// searchFields adds LOGIN_ID, without which a user is of no use, and drops repeats.
+// searchFields returns the fields to ask for: it adds LOGIN_ID, without which a user is of no use, and drops repeats.
 func searchFields(fields []string) string {
 	out := []string{loginID}
 	for _, field := range fields {
@@ -136,7 +138,7 @@ func searchFields(fields []string) string {
 	return strings.Join(out, ",")
 }
 
-// searchPage fetches one page. AtHoc's Offset is the page's number, not a row's.
+// searchPage fetches one page. AtHoc's Offset is the number of the page, not of a row.
 func (c *Client) searchPage(ctx context.Context, number, size int, fields string, q Query) (Page, error) {
 	params := url.Values{
 		"Fields": {fields},
@@ -163,8 +165,9 @@ func (c *Client) searchPage(ctx context.Context, number, size int, fields string
 	return page, err
 }
 
-// parsePage reads one page of at most size users, user by user, and of each what is among the fields. Users may be null or missing only where the answer says that there
-// are none: otherwise an answer of another sort would look like an organisation without users.
+// parsePage reads one page of at most size users, user by user, and keeps only the given fields of each. The users may
+// be null or missing only if the answer says that there are none: otherwise an answer of another sort would look like
+// an organisation without users.
 func parsePage(body io.Reader, size int, fields []string) (users []User, total int, err error) {
 	notAPage := errors.New("the answer is not the JSON of a page of users")
 	dec := json.NewDecoder(body)
@@ -213,7 +216,7 @@ func parsePage(body io.Reader, size int, fields []string) (users []User, total i
 	return users, max(counts["totalusers"], 0), nil
 }
 
-// parseUsers reads the list of a page's users; listed is false if there is null in its place.
+// parseUsers reads the list of users of a page; listed is false if the answer has null in its place.
 func parseUsers(dec *json.Decoder, size int, fields []string) (users []User, listed bool, err error) {
 	switch start, err := dec.Token(); {
 	case err == nil && start == nil:
@@ -242,7 +245,8 @@ func parseUsers(dec *json.Decoder, size int, fields []string) (users []User, lis
 	return users, true, nil
 }
 
-// parseUser reads one user. What was not asked for is left out, and so are null and ""; what is not a string keeps its JSON text.
+// parseUser reads one user. It leaves out attributes that were not asked for, and those that are null or "". A value
+// that is not a string keeps its JSON text.
 func parseUser(dec *json.Decoder, fields []string) (User, error) {
 	switch start, err := dec.Token(); {
 	case err == nil && start == nil:
@@ -275,8 +279,8 @@ func parseUser(dec *json.Decoder, fields []string) (User, error) {
 	return user, err
 }
 
-// count returns the number, which may be written as a string, with a point or with an exponent, or -1 if there is none. One without end
-// is the largest that there is.
+// count returns a number, which may be written as a string, with a decimal point or with an exponent; -1 if there is
+// none. An infinite or too large number yields math.MaxInt32.
 func count(raw json.RawMessage) int {
 	value, err := strconv.ParseFloat(strings.Trim(string(raw), "\" \t"), 64)
 	switch {

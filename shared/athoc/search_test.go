@@ -28,7 +28,7 @@ func collect(t *testing.T, c *Client, q Query) (names []string, err error) {
 	return names, err
 }
 
-// directory serves users 0 to n-1, and says that there are total.
+// directory serves users 0 to n-1, and says that there are total users.
 func directory(requests *int, n, total int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		*requests++

@@ -19,12 +19,12 @@ import (
 )
 
 const (
-	// renewMargin is how long before its expiry a token is replaced at the most; a short-lived one is replaced when a
-	// fifth of its life is left.
+	// renewMargin is how long before its expiry a token is replaced at the earliest; a short-lived one is replaced when
+	// a fifth of its life is left.
 	renewMargin = time.Minute
 	// maxLifetime bounds expires_in, so that an absurd one cannot overflow. A token revoked earlier is found by its 401.
 	maxLifetime = 30 * 24 * time.Hour
-	// defaultLifetime is that of a token of which AtHoc does not say how long it is good.
+	// defaultLifetime is that of a token for which AtHoc does not state a lifetime.
 	defaultLifetime = time.Hour
 	// maxTokenAnswer bounds the answer to a token request, in bytes.
 	maxTokenAnswer = 1 << 20
@@ -40,7 +40,7 @@ type Token struct {
 	Expires time.Time `json:"expires"`
 }
 
-// Fingerprint names the token without giving it away: 16 hex digits of its SHA-256, or "" for the zero Token.
+// Fingerprint identifies the token without revealing it: 16 hex digits of its SHA-256, or "" for the zero Token.
 func (t Token) Fingerprint() string {
 	if t.Access == "" {
 		return ""
@@ -69,20 +69,20 @@ func (t Token) fresh(now time.Time) bool {
 }
 
 // TokenStore keeps the organisation's one access token. AtHoc revokes the previous token when it issues a new one, so
-// processes that each get their own drive each other out; sharing a store, they do not.
+// processes that each got a token of their own would keep revoking one another's; processes that share a store do not.
 //
-// All methods may be called concurrently. A client asks for the current token before every call, so a store that is reached
-// over a network should watch its value rather than fetch it each time. What a store returns as an error becomes an
-// [Outage], unless it is a [*CallError] that fetch returned, which has to be passed on (wrapped or not).
+// All methods may be called concurrently. A client asks for the current token before every call, so a store that is
+// reached over a network should watch its value rather than fetch it each time. An error that a store returns becomes
+// an [Outage], unless it is a [*CallError] that fetch returned; a store must pass that on (wrapped or not).
 type TokenStore interface {
-	// Current returns the newest token known, or the zero Token if there is none. It may be invalid by now.
+	// Current returns the newest token known, or the zero Token if there is none. The token may be invalid by now.
 	Current(ctx context.Context) (Token, error)
 
-	// Replace gets a new token with fetch, keeps it and returns it, if the current token is still the one whose fingerprint
-	// is old ("" for none). If it is another one by now, somebody else was faster: that one is returned and fetch is not
-	// called. Comparing, fetching and keeping happen under one lock, held against all users of the store; ctx bounds the
-	// wait for it as well. If fetch fails the store is left as it is. A new token should be kept even when ctx ends
-	// meanwhile, since AtHoc has revoked its predecessor.
+	// Replace gets a new token with fetch, keeps it and returns it, if the current token is still the one whose
+	// fingerprint is old ("" for none). If there is another token by now, somebody else was faster: Replace returns
+	// that one and does not call fetch. Comparing, fetching and keeping happen under one lock, held against all users
+	// of the store; ctx bounds the wait for the lock as well. If fetch fails, the store is left as it is. A new token
+	// should be kept even if ctx ends meanwhile, since AtHoc has revoked its predecessor.
 	Replace(ctx context.Context, old string, fetch func(context.Context) (Token, error)) (Token, error)
 }
 
@@ -130,7 +130,7 @@ func (m *MemoryTokens) Replace(ctx context.Context, old string, fetch func(conte
 }
 
 // tokens hands out the token to the goroutines of this process. However many need a new one at once, only one asks the
-// store; the others share its result, also its failure, so that refused credentials cause one request and not many.
+// store; the others share its result, even a failure, so that refused credentials cause one request and not many.
 type tokens struct {
 	store TokenStore
 	fetch func(context.Context) (Token, error)
@@ -144,10 +144,10 @@ type tokens struct {
 
 // flight is one renewal under way.
 type flight struct {
-	done  chan struct{} // closed when token, err and ownErr are set
+	done  chan struct{} // closed when token, err and own are set
 	token Token
 	err   error
-	own   bool // err came from the leader's own context, and says nothing to the others
+	own   bool // err is due to the leader's own context, and means nothing to the others
 }
 
 // get returns a token that has some life left.
@@ -164,7 +164,8 @@ func (t *tokens) get(ctx context.Context) (Token, error) {
 	return t.renew(ctx, token.Fingerprint())
 }
 
-// renew returns a token other than the one whose fingerprint is old, a new one only if nobody has got one meanwhile.
+// renew returns a token other than the one whose fingerprint is old. It gets a new one only if nobody else has got one
+// meanwhile.
 func (t *tokens) renew(ctx context.Context, old string) (Token, error) {
 	for {
 		f, leader := t.join()
@@ -190,7 +191,7 @@ func (t *tokens) renew(ctx context.Context, old string) (Token, error) {
 	}
 }
 
-// join returns the flight under way, or a new one, which the caller then has to lead.
+// join returns the flight under way, or a new one, which the caller then must lead.
 func (t *tokens) join() (f *flight, leader bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -226,7 +227,7 @@ func (t *tokens) lead(ctx context.Context, f *flight, old string) {
 	f.own = f.err != nil && ctx.Err() != nil
 }
 
-// tokenError makes an error of a store a CallError, and leaves alone one that fetch returned.
+// tokenError turns an error of a store into a CallError, and leaves alone a CallError that fetch returned.
 func tokenError(ctx context.Context, err error) error {
 	if call, ok := errors.AsType[*CallError](err); ok {
 		return call
@@ -299,8 +300,9 @@ func tokenRefusal(err error) error {
 	return call
 }
 
-// parseToken reads the answer to a token request. Its errors do not quote the answer. A lifetime is only recommended (RFC 6749, section
-// 5.1): without one that makes sense the token is used for the default lifetime, or until a 401 says that it has ended.
+// parseToken reads the answer to a token request. Its errors do not quote the answer. A lifetime is only recommended
+// (RFC 6749, section 5.1): without a sensible one, the token is used for the default lifetime, or until AtHoc answers
+// with a 401.
 func parseToken(body io.Reader, issued time.Time) (Token, error) {
 	var answer struct {
 		AccessToken string          `json:"access_token"`
@@ -322,7 +324,8 @@ func parseToken(body io.Reader, issued time.Time) (Token, error) {
 	return Token{Access: answer.AccessToken, Issued: issued, Expires: issued.Add(lifetime(answer.ExpiresIn))}, nil
 }
 
-// lifetime reads seconds, as a number or as a string with one.
+// lifetime reads a number of seconds, which may be written as a string. Without a positive one it returns
+// defaultLifetime.
 func lifetime(raw json.RawMessage) time.Duration {
 	seconds, err := strconv.ParseFloat(strings.TrimSpace(strings.Trim(string(raw), `"`)), 64)
 	if err != nil && !errors.Is(err, strconv.ErrRange) || !(seconds > 0) {

@@ -58,7 +58,7 @@ func TestManyCallersShareOneToken(t *testing.T) {
 	const callers = 50
 	f := newFake(t, answer(200, `[]`))
 	tokens := NewMemoryTokens()
-	// Two clients with one store stand for two replicas.
+	// Two clients with one store represent two replicas.
 	clients := []*Client{
 		newClient(t, f.server.URL, func(cfg *Config) { cfg.Tokens = tokens }),
 		newClient(t, f.server.URL, func(cfg *Config) { cfg.Tokens = tokens }),
@@ -214,7 +214,7 @@ func TestTokenRequestThatFails(t *testing.T) {
 		{401, ``, Unauthorized},
 		{403, ``, Forbidden},
 		{404, ``, NotFound},
-		{413, ``, NotFound}, // TooLarge would have the caller send fewer users
+		{413, ``, NotFound}, // TooLarge would make the caller send fewer users
 		{429, ``, Throttled},
 		{503, ``, Outage},
 		{200, ``, Outage},
@@ -233,7 +233,7 @@ func TestTokenRequestThatFails(t *testing.T) {
 				_ = r.ParseForm()
 				body := tc.body
 				if body == "" && tc.status != 200 {
-					body = "refused " + r.PostForm.Encode() // a server that gives everything back
+					body = "refused " + r.PostForm.Encode() // a server that echoes everything
 				}
 
 				answer(tc.status, body)(w, r)
@@ -257,7 +257,7 @@ func TestTokenRequestThatFails(t *testing.T) {
 	}
 }
 
-// TestTokenAnswer: the variants of an answer that do no harm.
+// TestTokenAnswer covers variants of an answer that do no harm.
 func TestTokenAnswer(t *testing.T) {
 	for body, want := range map[string]time.Duration{
 		`{"access_token":"ab","expires_in":1e300,"token_type":"bearer"}`:       maxLifetime,
@@ -281,7 +281,7 @@ func TestTokenAnswer(t *testing.T) {
 	}
 }
 
-// TestARepetitionIsAskedFor: before a call is repeated with another token its caller is asked, and can refuse.
+// TestARepetitionIsAskedFor: before a call is repeated with another token, its caller is asked, and can refuse.
 func TestARepetitionIsAskedFor(t *testing.T) {
 	for name, refusal := range map[string]error{"granted": nil, "refused": errors.New("no leave")} {
 		t.Run(name, func(t *testing.T) {

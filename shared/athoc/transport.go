@@ -33,18 +33,20 @@ func (e *proxyRefusal) Error() string {
 	return fmt.Sprintf("the proxy %s refused the tunnel with status %d", e.host, e.status)
 }
 
-// NewWeb returns a client for others than AtHoc that goes the way of its calls: through the same proxies, with the same authorities.
-// Certificates are verified in any case. Of cfg only what is about that counts, and Timeout.
+// NewWeb returns a client for servers other than AtHoc that connects as AtHoc's does: through the same proxies,
+// trusting the same authorities. Certificates are always verified. Only these settings of cfg count, and Timeout.
 func NewWeb(cfg Config) (*http.Client, error) {
 	cfg.InsecureSkipVerify = false
 	return newHTTPClient(cfg)
 }
 
-// keepAlive has the system find a connection whose peer is gone within half a minute, so that no call is made on it.
+// keepAlive makes the system notice within half a minute that the peer of a connection is gone, so that no call is made
+// on it.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
-// newHTTPClient builds a client that follows no redirects: they would take the credentials elsewhere. It speaks HTTP/1.1 alone, where a call
-// that is given up closes its connection: a connection of HTTP/2 stays open, and what it was given is still sent (see forgetful).
+// newHTTPClient builds a client that follows no redirects, which would take the credentials elsewhere. It speaks
+// HTTP/1.1 only: there, giving up a call closes its connection. An HTTP/2 connection would stay open, and what was
+// written to it would still be sent (see forgetful).
 func newHTTPClient(cfg Config) (*http.Client, error) {
 	tlsConfig, tlsErr := newTLSConfig(cfg)
 	proxy, proxyErr := newProxy(cfg)
@@ -74,8 +76,9 @@ func newHTTPClient(cfg Config) (*http.Client, error) {
 	}, nil
 }
 
-// forgetful dials connections that send nothing any more once they are closed. A call that was given up would else be delivered when the network
-// is back, perhaps minutes later, after newer ones: the system goes on sending what was written to a connection that is closed.
+// forgetful dials connections that send nothing more once they are closed. Otherwise the system would go on sending
+// what was written to a connection before it was closed. A call that was given up would then be delivered when the
+// network is back, perhaps minutes later, after newer ones.
 func forgetful(dialer *net.Dialer) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dialer.DialContext(ctx, network, address)
@@ -115,7 +118,8 @@ func newTLSConfig(cfg Config) (*tls.Config, error) {
 	return out, nil
 }
 
-// newProxy checks the addresses first: httpproxy ignores a bad one at start, and later quotes it with its password.
+// newProxy returns the function that chooses a proxy. It checks the addresses first: httpproxy ignores a bad one at the
+// start, and later quotes it with its password.
 func newProxy(cfg Config) (func(*http.Request) (*url.URL, error), error) {
 	var errs []error
 	for name, address := range map[string]string{"HTTP_PROXY": cfg.HTTPProxy, "HTTPS_PROXY": cfg.HTTPSProxy} {
@@ -152,7 +156,7 @@ func validProxy(address string) bool {
 	return false
 }
 
-// proxyPasswords are the parts of the proxies' addresses that must not be shown.
+// proxyPasswords returns the parts of the proxies' addresses that must not be shown.
 func proxyPasswords(cfg Config) (passwords []string) {
 	for _, address := range []string{cfg.HTTPProxy, cfg.HTTPSProxy} {
 		if !strings.Contains(address, "://") {

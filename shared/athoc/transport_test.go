@@ -26,7 +26,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// startTLS serves with a certificate of its own for athoc.test and 127.0.0.1, and returns the file with that certificate.
+// startTLS serves with a certificate of its own for athoc.test and 127.0.0.1, and returns the file with that
+// certificate.
 func startTLS(t *testing.T, f *fake, expires time.Time, change ...func(*tls.Config)) (caFile string) {
 	t.Helper()
 
@@ -119,13 +120,13 @@ func TestTLS(t *testing.T) {
 	})
 }
 
-// tunnel is a proxy that leads every CONNECT to one address.
+// tunnel is a proxy that connects every CONNECT to one address.
 type tunnel struct {
 	to      string
 	refuse  int
 	targets atomic.Value
 
-	mu sync.Mutex // orders the start of the copying before the wait for its end
+	mu sync.Mutex // orders the start of copying before the wait for its end
 	wg sync.WaitGroup
 }
 

@@ -55,28 +55,30 @@ func (o Outcome) String() string {
 
 // Result is what became of one user.
 type Result struct {
-	// Username is as it was asked for.
+	// Username is the username as the caller gave it.
 	Username string
 	Outcome  Outcome
 	// Detail is what AtHoc said, shortened and without the username; empty if it said nothing.
 	Detail string
 }
 
-// Guard is asked last thing before an update goes onto the network, after the token was got and the connection made, and
-// again before a repeat. If it returns an error nothing is sent, and the call fails as [Canceled] with that error inside.
-// It runs in another goroutine than the call, and must return soon once its context ends.
+// Guard is asked at the last moment before an update goes onto the network, when the token and the connection are
+// ready, and again before a repeat. If it returns an error, nothing is sent, and the call fails as [Canceled] with that
+// error inside. It runs in a goroutine other than the call's, and must return soon once its context ends.
 type Guard func(ctx context.Context) error
 
 // UpdateOption changes one update.
 type UpdateOption func(*exchange)
 
-// WithGuard has the update ask g before it sends anything, for instance whether the caller still holds its lease.
+// WithGuard makes the update ask g before it sends anything, for instance whether the caller still holds its lease.
 func WithGuard(g Guard) UpdateOption { return func(x *exchange) { x.guard = g } }
 
-// WithRepeat has the update ask g before it is repeated with another access token: AtHoc counts that as a call of its own.
+// WithRepeat makes the update ask g before it is repeated with another access token: AtHoc counts that as a separate
+// call.
 func WithRepeat(g Guard) UpdateOption { return func(x *exchange) { x.repeat = g } }
 
-// updateQuery makes the safety rules a part of the address: only users that exist, and no half-applied user.
+// updateQuery returns the query that makes the safety rules part of the address: update only users that exist, and none
+// of them in part.
 func updateQuery(source string) string {
 	const rules = "?syncExistingUsersOnly=true&AllowPartialUpdate=false"
 	if source == "" {
@@ -86,13 +88,13 @@ func updateQuery(source string) string {
 	return rules + "&sourceIdentifier=" + url.QueryEscape(source)
 }
 
-// UpdateDutyStatus writes the duty status of users that exist, in one request, and returns what became of each: one result
-// for each user, in the order of users. A username may stand in users once only, whatever its letter case: AtHoc would
-// apply the two in an order of its own. Usernames that cannot be sent (empty, or not UTF-8) are [Invalid] without a call
-// being made for them.
+// UpdateDutyStatus writes the duty status of users that exist, in one request, and returns what became of each: one
+// result for each user, in the order of users. A username may occur in users only once, whatever its letter case: AtHoc
+// would apply the two in an order of its own. Usernames that cannot be sent (empty, or not UTF-8) are [Invalid] and are
+// left out of the call.
 //
-// The error is a [*CallError], and there are no results with it; [CallError.MayHaveApplied] reports whether values may have
-// been written all the same. Repeating an update does no harm. Nothing is retried, except once after a 401.
+// The error is a [*CallError]; there are no results then, but values may have been written all the same, as
+// [CallError.MayHaveApplied] reports. Repeating an update does no harm. Nothing is retried, except once after a 401.
 func (c *Client) UpdateDutyStatus(ctx context.Context, users []DutyStatus, opts ...UpdateOption) ([]Result, error) {
 	if strings.TrimSpace(c.cfg.DutyStatusField) == "" {
 		// Not a BadRequest: no user is to blame.
@@ -164,13 +166,14 @@ func encodeUpdate(users []DutyStatus, field string, loc *time.Location) ([]byte,
 // report gathers the outcomes of one update.
 type report struct {
 	results []Result
-	// index maps a username without its letter case to its place in results. It lacks users that are not sent.
+	// index maps a username, with its case folded, to its position in results. It lacks users that are not sent.
 	index map[string]int
-	// reported: for each result, whether AtHoc has reported it.
+	// reported holds, for each result, whether AtHoc has reported on that user.
 	reported []bool
 }
 
-// newReport begins with the outcome of users of whom AtHoc says nothing.
+// newReport gives each user the outcome that applies if AtHoc says nothing about that user. It fails if users names one
+// twice.
 func newReport(users []DutyStatus) (*report, error) {
 	r := &report{
 		results:  make([]Result, len(users)),
@@ -195,7 +198,7 @@ func newReport(users []DutyStatus) (*report, error) {
 	return r, nil
 }
 
-// unsendable says why AtHoc could not know the username, or "".
+// unsendable returns why AtHoc cannot know the username; "" if it may.
 func unsendable(username string) string {
 	switch {
 	case strings.TrimSpace(username) == "":
@@ -213,7 +216,8 @@ func sendable(users []DutyStatus) []DutyStatus {
 	return slices.DeleteFunc(slices.Clone(users), func(u DutyStatus) bool { return unsendable(u.Username) != "" })
 }
 
-// answerUser is one object of an answer. What is neither a string nor a number is read as none: the user then counts as not reported.
+// answerUser is one object of an answer. A value that is neither a string nor a number is read as empty: the user then
+// counts as not reported.
 type answerUser struct {
 	LoginID lenient `json:"LOGIN_ID"`
 	Status  lenient `json:":SyncStatus"`
@@ -237,11 +241,11 @@ func (l *lenient) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// entriesPerUser is how many entries an answer may have for each user, fewest how many in any case.
+// entriesPerUser is how many entries an answer may have for each user, fewestEntries how many it may have in any case.
 const entriesPerUser, fewestEntries = 2, 100
 
-// read takes in an answer, entry by entry. It fails, and must not be used any more, if that is not one complete JSON array, or if it
-// goes on far beyond the users who were asked for.
+// read takes in an answer, entry by entry. It fails if the answer is not one complete JSON array, or goes on far beyond
+// the users that were asked for; the report must not be used any more then.
 func (r *report) read(answer io.Reader, field string, scrub scrubber) error {
 	dec := json.NewDecoder(answer)
 	if start, err := dec.Token(); err != nil || start != json.Delim('[') {
@@ -300,8 +304,8 @@ func (r *report) take(user answerUser, field string, scrub scrubber) {
 }
 
 // The texts by which the kinds of :SyncDetails are distinguished. The API documents only "… does not exists in the
-// Organization" to the letter; for the others the words are those that it uses for the matter, and what matches none is
-// transient, so that a text that is not known yet costs repeats and never a status.
+// Organization" to the letter; the other patterns are made of the words that it uses for the matter. A text that
+// matches none is transient, so that an unknown text costs retries and never a status.
 var (
 	passingText   = regexp.MustCompile(`(?i)\b(time[ds]?[ -]?out|temporar(y|ily)|try again|retry|busy|deadlock(ed)?|unavailable)\b`)
 	noUserText    = regexp.MustCompile(`(?i)\bdo(es)? not exists? in the organi[sz]ation\b`)
@@ -310,7 +314,7 @@ var (
 	faultText     = regexp.MustCompile(`(?i)\b(unknown|invalid|unrecogni[sz]ed|not (a )?valid|do(es)? not exists?|not (be )?(found|recogni[sz]ed|parsed|defined)|not (in )?(a |the )?(correct|expected|right) (format|type))\b`)
 )
 
-// classify sorts one user's report. Details come with the username hidden: it may contain any word.
+// classify turns one user's report into an outcome. The username must be hidden in details: it may contain any word.
 func classify(status, details, field string) Outcome {
 	switch strings.ToLower(strings.TrimSpace(status)) {
 	case "ok":

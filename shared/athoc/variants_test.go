@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestAByteOrderMarkIsSkipped: before the JSON of a token, of a page of users and of an answer to an update.
+// TestAByteOrderMarkIsSkipped: it may precede the JSON of a token, of a page of users and of an answer to an update.
 func TestAByteOrderMarkIsSkipped(t *testing.T) {
 	t.Parallel()
 	const mark = "\uFEFF"
@@ -42,7 +42,7 @@ func TestAByteOrderMarkIsSkipped(t *testing.T) {
 	require.NoError(t, c.Ping(t.Context()))
 }
 
-// TestHarmlessVariantsOfAnUpdatesAnswer: whatever writes the JSON, each of two users was updated.
+// TestHarmlessVariantsOfAnUpdatesAnswer: however the JSON is written, both users were updated.
 func TestHarmlessVariantsOfAnUpdatesAnswer(t *testing.T) {
 	t.Parallel()
 
@@ -69,7 +69,7 @@ func TestHarmlessVariantsOfAnUpdatesAnswer(t *testing.T) {
 	}
 }
 
-// TestHarmlessVariantsOfAPage: however the numbers are written, all users are read, and none that were not there.
+// TestHarmlessVariantsOfAPage: however the numbers are written, all users are read, and nobody else.
 func TestHarmlessVariantsOfAPage(t *testing.T) {
 	t.Parallel()
 
@@ -101,8 +101,9 @@ func TestHarmlessVariantsOfAPage(t *testing.T) {
 	}
 }
 
-// TestAnswersBeyondWhatWasAskedFor: some KB of gzip that would be millions of users are refused soon, and without the memory.
-func TestAnswersBeyondWhatWasAskedFor(t *testing.T) { // not beside others: it measures the memory
+// TestAnswersBeyondWhatWasAskedFor: some KB of gzip that would unpack to millions of users are refused soon, without
+// filling the memory.
+func TestAnswersBeyondWhatWasAskedFor(t *testing.T) { // not in parallel: it measures the memory
 	pack := func(text string) []byte {
 		var packed bytes.Buffer
 		w := gzip.NewWriter(&packed)
@@ -112,7 +113,7 @@ func TestAnswersBeyondWhatWasAskedFor(t *testing.T) { // not beside others: it m
 		return packed.Bytes()
 	}
 
-	// A gzip file may have many members, so that one that is packed once serves again and again.
+	// A gzip file may have many members, so one that was packed once can be used many times.
 	bomb := func(open, entry, closing string) []byte {
 		chunk := pack(strings.Repeat(entry, 1<<14))
 		return slices.Concat(pack(open), bytes.Repeat(chunk, 1<<10), pack(closing))
@@ -147,7 +148,7 @@ func TestAnswersBeyondWhatWasAskedFor(t *testing.T) { // not beside others: it m
 	}
 }
 
-// TestAWebPageIsNamed: a page of a login or of a firewall instead of an answer.
+// TestAWebPageIsNamed: the page of a login or of a firewall may arrive instead of an answer.
 func TestAWebPageIsNamed(t *testing.T) {
 	t.Parallel()
 
@@ -163,7 +164,7 @@ func TestAWebPageIsNamed(t *testing.T) {
 	}
 }
 
-// TestAtHocsWordsDoNotHoldTheToken: what it says of a user is stored and shown.
+// TestAtHocsWordsDoNotHoldTheToken: what AtHoc says about a user is stored and shown.
 func TestAtHocsWordsDoNotHoldTheToken(t *testing.T) {
 	t.Parallel()
 	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
@@ -177,9 +178,9 @@ func TestAtHocsWordsDoNotHoldTheToken(t *testing.T) {
 	assert.NotContains(t, results[0].Detail, "4711")
 }
 
-// TestAttributesThatNobodyAskedFor: a page may be as large as that of a thousand users, but of one user with as many attributes as fit
-// no more is kept than was asked for.
-func TestAttributesThatNobodyAskedFor(t *testing.T) { // not beside others: it measures the memory
+// TestAttributesThatNobodyAskedFor: a page may be as large as that of a thousand users. If it holds one user with as
+// many attributes as fit, only those that were asked for are kept.
+func TestAttributesThatNobodyAskedFor(t *testing.T) { // not in parallel: it measures the memory
 	var page strings.Builder
 	page.WriteString(`{"TotalUsers":1,"Users":[{"LOGIN_ID":"a@example.org","login_id":"b"`)
 

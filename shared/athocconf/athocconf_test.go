@@ -80,7 +80,8 @@ func TestClientNamesTheVariableAtFault(t *testing.T) {
 	assert.NotContains(t, err.Error(), "client-secret")
 }
 
-// TestLimitsTellSettingsApart: all who have the same settings share a name for them, which is not made of the secrets.
+// TestLimitsTellSettingsApart: all who have the same settings share a name for them, which is not derived from the
+// secrets.
 func TestLimitsTellSettingsApart(t *testing.T) {
 	t.Parallel()
 

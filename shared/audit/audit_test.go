@@ -27,7 +27,7 @@ func store(t *testing.T) jetstream.JetStream {
 	return js
 }
 
-// order writes an order and its result.
+// order records an order and its result.
 func order(t *testing.T, js jetstream.JetStream, service topology.Service, set string) {
 	t.Helper()
 
@@ -48,7 +48,7 @@ func load(t *testing.T, js jetstream.JetStream) audit.Chains {
 	return chains
 }
 
-// TestManyWriteOneChain: instances of a service write at once, and every record is in one chain.
+// TestManyWriteOneChain: several instances of a service write at once, and all records end up in one chain.
 func TestManyWriteOneChain(t *testing.T) {
 	t.Parallel()
 
@@ -77,7 +77,7 @@ func TestManyWriteOneChain(t *testing.T) {
 	require.Equal(t, "jsmith (j@pc)", entries[1].Caller.String())
 }
 
-// tampered are what may be done to a chain at one of its records, and whether it may be done at the last one too.
+// tampered are the ways to tamper with a chain at one of its records.
 var tampered = map[string]func(b *audit.Chains, at int){
 	"changed": func(b *audit.Chains, at int) {
 		b.Links[at].Data = slices.Replace(slices.Clone(b.Links[at].Data), len(b.Links[at].Data)-3, len(b.Links[at].Data)-2, 'x')
@@ -101,7 +101,7 @@ var tampered = map[string]func(b *audit.Chains, at int){
 		}
 
 		forged := audit.Record{ID: "forged", N: r.N + 1, Prev: audit.HashOf(b.Links[at].Data), PrevAt: r.At, At: r.At, Service: r.Service}
-		data, _ := json.Marshal(forged) // it has nothing that JSON has not
+		data, _ := json.Marshal(forged) // it holds nothing that JSON cannot hold
 		b.Links = slices.Insert(b.Links, at+1, audit.Link{Service: b.Links[at].Service, Data: data, Detail: []byte("{}")})
 	},
 	"another order":    func(b *audit.Chains, at int) { b.Links[at].Detail = []byte(`{"salt":"x","request":"none"}`) },
@@ -111,7 +111,7 @@ var tampered = map[string]func(b *audit.Chains, at int){
 	"all from here":    func(b *audit.Chains, at int) { b.Links = b.Links[:at] },
 }
 
-// TestWhatIsNotAsItWasWrittenIsFound: each way to tamper, at each record.
+// TestWhatIsNotAsItWasWrittenIsFound: each way to tamper is found, at each record.
 func TestWhatIsNotAsItWasWrittenIsFound(t *testing.T) {
 	t.Parallel()
 
@@ -134,7 +134,8 @@ func TestWhatIsNotAsItWasWrittenIsFound(t *testing.T) {
 	}
 }
 
-// TestTheJournalKnowsTheEndsOfDays: who changes records and what the services say of their ends is found all the same.
+// TestTheJournalKnowsTheEndsOfDays: somebody who changes both the records and the ends that the services report is
+// still found out.
 func TestTheJournalKnowsTheEndsOfDays(t *testing.T) {
 	t.Parallel()
 	js := store(t)
@@ -154,7 +155,8 @@ func TestTheJournalKnowsTheEndsOfDays(t *testing.T) {
 	require.Empty(t, audit.Verify(audit.Chains{Age: age}, days, now.Add(age+time.Hour)), "it was dropped for its age")
 }
 
-// TestWhatIsTooOldIsNotMissed: the stream drops records for their age, the details with them.
+// TestWhatIsTooOldIsNotMissed: records that the stream drops because of their age, together with their details, are no
+// finding.
 func TestWhatIsTooOldIsNotMissed(t *testing.T) {
 	t.Parallel()
 	js := store(t)
@@ -168,7 +170,8 @@ func TestWhatIsTooOldIsNotMissed(t *testing.T) {
 	require.Empty(t, audit.Verify(b, nil, time.Now().Add(age)))
 }
 
-// TestALostStreamIsMissed: the chain goes on where it was, so that what was lost with the stream is missed.
+// TestALostStreamIsMissed: the chain continues where it ended, so the records that were lost with the stream are
+// missed.
 func TestALostStreamIsMissed(t *testing.T) {
 	t.Parallel()
 	js := store(t)
@@ -183,7 +186,7 @@ func TestALostStreamIsMissed(t *testing.T) {
 	require.Contains(t, audit.Verify(b, nil, time.Now())[0].Text, "the records up to number 2 are missing")
 }
 
-// TestNobodyRemovesARecord: the stream denies it to everybody.
+// TestNobodyRemovesARecord: the stream denies everybody the deletion of records.
 func TestNobodyRemovesARecord(t *testing.T) {
 	t.Parallel()
 	js := store(t)

@@ -1,6 +1,6 @@
 package audit
 
-// Taking a person out of what belongs to records. The records themselves name nobody but callers, and stay.
+// Erasing a person from the details of records. The records themselves name nobody but callers, and stay.
 
 import (
 	"bytes"
@@ -19,15 +19,15 @@ import (
 // EndpointErase is the endpoint of the resolver that orders an erasure.
 const EndpointErase = "erase"
 
-// Erased is what an erasure answers of the audit.
+// Erased is the audit's part of an erasure's answer.
 type Erased struct {
-	// Redacted counts the details that have the person taken out.
+	// Redacted is the number of details from which the person was removed.
 	Redacted int `json:"audit"`
 }
 
-// Erase takes a person out of the details of all services' records, by an order, and returns of how many. What is left of a detail does not
-// fit the hash in its record any more, and its salt is gone, so that nobody can try names against that hash. It needs the rights of the
-// resolver.
+// Erase removes a person from the details of all services' records, by the given order, and returns how many details it
+// changed. What is left of a detail no longer matches the hash in its record, and its salt is gone, so that nobody can
+// try names against that hash. Erase needs the rights of the resolver.
 func Erase(ctx context.Context, js jetstream.JetStream, n erase.Names, order string) (redacted int, err error) {
 	kv, err := js.KeyValue(ctx, topology.BucketAudit)
 	if err != nil {
@@ -41,7 +41,7 @@ func Erase(ctx context.Context, js jetstream.JetStream, n erase.Names, order str
 
 	for key, detail := range found {
 		var d Detail
-		if err := json.Unmarshal(detail, &d); err != nil { // nobody knows what is in it
+		if err := json.Unmarshal(detail, &d); err != nil { // nobody knows what is in it, so all of it goes
 			d = Detail{}
 		}
 
@@ -66,7 +66,7 @@ func Erase(ctx context.Context, js jetstream.JetStream, n erase.Names, order str
 	return redacted, nil
 }
 
-// EachMention calls f for the details that mention a person, by their keys.
+// EachMention calls f with the key and the content of each detail that mentions a person.
 func EachMention(ctx context.Context, js jetstream.JetStream, n erase.Names, f func(key string, detail []byte)) error {
 	prefix := "$KV." + topology.BucketAudit + "."
 
@@ -77,7 +77,7 @@ func EachMention(ctx context.Context, js jetstream.JetStream, n erase.Names, f f
 	})
 }
 
-// without is the detail without a person.
+// without returns the detail with the person removed. The result has no salt.
 func (d Detail) without(n erase.Names) (_ Detail, err error) {
 	d.Salt = ""
 	for _, part := range []*json.RawMessage{&d.Request, &d.Forecast, &d.Result} {
@@ -93,7 +93,8 @@ func (d Detail) without(n erase.Names) (_ Detail, err error) {
 	return d, nil
 }
 
-// erasures counts, by order, what may have been erased; -1 is any number, as it is not known how the order ended.
+// erasures counts, by order, the details that it may have redacted; -1 means any number, because the order's end is not
+// recorded.
 type erasures map[string]int
 
 func (b Chains) erasures() erasures {
@@ -103,7 +104,7 @@ func (b Chains) erasures() erasures {
 			continue
 		}
 
-		if _, there := all[e.ID]; e.Kind == Order && !there { // results come first
+		if _, there := all[e.ID]; e.Kind == Order && !there { // entries are newest first, so an order's result precedes it
 			all[e.ID] = -1
 		}
 
@@ -116,7 +117,7 @@ func (b Chains) erasures() erasures {
 	return all
 }
 
-// take reports whether an order may have erased one more.
+// take reports whether an order may have redacted one more detail, and counts it.
 func (e erasures) take(order string) bool {
 	left, there := e[order]
 	if left > 0 {

@@ -13,8 +13,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestAWorkerIsErasedAndTheChainsVerify: what names him is gone from the details of all services, the rest of them is there, the chains
-// verify, and nobody can pass off another change as that erasure.
+// TestAWorkerIsErasedAndTheChainsVerify: what names the worker is gone from the details of all services, everything
+// else in them remains, the chains verify, and nobody can pass off another change as that erasure.
 func TestAWorkerIsErasedAndTheChainsVerify(t *testing.T) {
 	t.Parallel()
 	js := store(t)
@@ -68,7 +68,7 @@ func TestAWorkerIsErasedAndTheChainsVerify(t *testing.T) {
 	}
 }
 
-// forge says of an order of the publisher's that it was erased by an order.
+// forge marks a detail of one of the publisher's orders as erased by the given order.
 func forge(t *testing.T, js jetstream.JetStream, kv jetstream.KeyValue, by string) {
 	t.Helper()
 

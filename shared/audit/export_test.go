@@ -1,4 +1,4 @@
 package audit
 
-// HashOf is the hash that links records.
+// HashOf is the hash function that links records.
 var HashOf = hashOf

@@ -18,27 +18,28 @@ import (
 const (
 	// appendTimeout is how long the broker may take to store a record.
 	appendTimeout = 5 * time.Second
-	// maxPart is the longest part of a detail, in bytes, so that the whole stays below the broker's limit of 1 MB.
+	// maxPart is the longest part of a detail, in bytes; it keeps the whole below the broker's limit of 1 MB.
 	maxPart = 200 << 10
 )
 
-// Log writes the chain of one service. Several instances of the service may write it at once, and it is safe for concurrent use.
+// Log writes the chain of one service. Several instances of the service may write it at once. It is safe for concurrent
+// use.
 type Log struct {
 	js      jetstream.JetStream
 	service topology.Service
 	now     func() time.Time
 }
 
-// NewLog returns the log of a service. It does not talk to the broker yet.
+// NewLog returns the log of a service. It does not contact the broker yet.
 func NewLog(js jetstream.JetStream, service topology.Service) *Log {
 	return &Log{js: js, service: service, now: time.Now}
 }
 
-// ErrTwice means that there is a record of that id already, or that writing it was begun.
+// ErrTwice means that a record with this id exists already, or that writing it was begun.
 var ErrTwice = errors.New("there is a record of this id already")
 
-// Append adds a record with its detail to the chain and returns the record's id. When it returns nil both are stored. A record that
-// comes with an id of its own is written once; its error wraps ErrTwice then.
+// Append adds a record with its detail to the chain and returns the record's id. When it returns nil, both are stored.
+// A record whose ID the caller has set is written only once: a second attempt fails with an error that wraps ErrTwice.
 func (l *Log) Append(ctx context.Context, r Record, d Detail) (id string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
@@ -89,7 +90,8 @@ func (l *Log) Append(ctx context.Context, r Record, d Detail) (id string, err er
 	}
 }
 
-// link writes the record behind the last one. Its error wraps cas.ErrConflict if another instance has written meanwhile.
+// link appends the record to the chain. Its error wraps cas.ErrConflict if another instance has written in the
+// meantime.
 func (l *Log) link(ctx context.Context, stream jetstream.Stream, kv jetstream.KeyValue, r Record) (End, error) {
 	last, seq, err := l.end(ctx, stream, kv)
 	if err != nil {
@@ -111,8 +113,8 @@ func (l *Log) link(ctx context.Context, stream jetstream.Stream, kv jetstream.Ke
 	return End{N: r.N, Hash: hashOf(data), At: r.At}, nil
 }
 
-// end returns where the chain ends, and the sequence of its last record. If the stream was lost, the chain goes on from what the
-// bucket knows of its end.
+// end returns where the chain ends, and the stream sequence of its last record. If the stream was lost, the chain
+// continues from the end that the bucket remembers.
 func (l *Log) end(ctx context.Context, stream jetstream.Stream, kv jetstream.KeyValue) (last End, seq uint64, err error) {
 	m, err := stream.GetLastMsgForSubject(ctx, topology.AuditSubject(l.service))
 	if err == nil {
@@ -136,7 +138,7 @@ func (l *Log) end(ctx context.Context, stream jetstream.Stream, kv jetstream.Key
 	return last, 0, nil
 }
 
-// moveHead notes where the chain ends, unless another instance has noted a later end.
+// moveHead stores where the chain ends, unless another instance has stored a later end.
 func (l *Log) moveHead(ctx context.Context, kv jetstream.KeyValue, end End) error {
 	err := cas.Update(ctx, kv, topology.AuditHead(l.service), func(old []byte) ([]byte, error) {
 		var before End
@@ -153,8 +155,8 @@ func (l *Log) moveHead(ctx context.Context, kv jetstream.KeyValue, end End) erro
 	return nil
 }
 
-// encode salts a detail and returns it as it is stored. Parts that are too long are left out: a list of everybody is no better
-// than its number.
+// encode salts a detail and returns it as it is stored. Parts that are too long are left out: a list of everybody is no
+// more useful than its length.
 func (d Detail) encode() ([]byte, error) {
 	d.Salt = rand.Text()
 	for _, part := range []*json.RawMessage{&d.Request, &d.Forecast, &d.Result} {

@@ -1,6 +1,6 @@
 package audit
 
-// Orders with what came of them, and words for them.
+// Orders with their results, and words for them.
 
 import (
 	"context"
@@ -19,16 +19,16 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Ordered is an order with what came of it.
+// Ordered is an order with its result.
 type Ordered struct {
 	Entry
-	// Ended is when it was followed or not; zero if that is not known.
+	// Ended is when its result was recorded; zero if no result is known.
 	Ended time.Time `json:"ended,omitzero"`
 	// Answer is what the service answered.
 	Answer *Detail `json:"answer,omitempty"`
 }
 
-// Orders puts together what was ordered and what came of it.
+// Orders pairs each order with its result.
 func Orders(entries []Entry) []Ordered {
 	results := map[string]Entry{}
 	for _, e := range entries {
@@ -37,7 +37,7 @@ func Orders(entries []Entry) []Ordered {
 		}
 	}
 
-	all := []Ordered{} // JSON's null is no list
+	all := []Ordered{} // JSON's null is not a list
 	for _, e := range entries {
 		if e.Kind == Result {
 			continue
@@ -58,7 +58,7 @@ func Orders(entries []Entry) []Ordered {
 	return all
 }
 
-// KnownBy says how far it is certain who gave an order.
+// KnownBy says how certain it is who gave an order.
 func (c Caller) KnownBy() string {
 	switch {
 	case c.Known != ByKey:
@@ -70,7 +70,7 @@ func (c Caller) KnownBy() string {
 	}
 }
 
-// Words says in a line what was ordered, and why it was not followed.
+// Words says in one line what was ordered and, if it was not carried out, why.
 func (o Ordered) Words() string {
 	switch {
 	case o.Hidden:
@@ -99,17 +99,19 @@ func (o Ordered) Words() string {
 	return line
 }
 
-// familyLen is how many of an id's letters are the same for all orders that were given by one form; the rest counts them. See NewFamily.
+// familyLen is how many leading characters the ids of all orders given by one form share; the remaining ones are a
+// counter. See NewFamily.
 const familyLen = len("01234567-0123-7123-8123-0123")
 
-// NewFamily makes an id for an order, a UUIDv7 that ends in eight zeros, so that Member makes those of its parts.
+// NewFamily makes an id for an order: a UUIDv7 that ends in eight zeros, which Member replaces to make the ids of the
+// order's parts.
 func NewFamily() string { return uuid.Must(uuid.NewV7()).String()[:familyLen] + "00000000" }
 
-// Member is the id of the n-th part of an order, counted from 0.
+// Member returns the id of the n-th part of an order, counted from 0.
 func Member(family string, n int) string { return fmt.Sprintf("%s%08x", family[:familyLen], n) }
 
-// Find returns the parts of an order whose id its giver has made, as far as they are recorded; none if it was not given. The id is of
-// NewFamily, and what is older than it is not read. It needs a viewer's rights.
+// Find returns the recorded parts of an order by the id that its sender made with NewFamily; none if the order was not
+// given. Records that are older than the id are not read. Find needs a viewer's rights.
 func Find(ctx context.Context, js jetstream.JetStream, id string) ([]Ordered, error) {
 	made, err := uuid.Parse(id)
 	if err != nil || made.Version() != 7 || !strings.HasSuffix(id, "00000000") {
@@ -135,7 +137,7 @@ func Find(ctx context.Context, js jetstream.JetStream, id string) ([]Ordered, er
 	return Orders(found), err
 }
 
-// detailOf reads what belongs to a record; nil if it was erased.
+// detailOf reads the detail of a record; nil if it was erased.
 func detailOf(ctx context.Context, js jetstream.JetStream, r Record) (detail *Detail, err error) {
 	key := "$KV." + topology.BucketAudit + "." + topology.AuditDetail(topology.Service(r.Service), r.ID)
 	err = bus.Read(ctx, js, "KV_"+topology.BucketAudit, bus.ReadFrom{Subject: key}, func(data []byte, _ string) {

@@ -1,4 +1,4 @@
-// What the audit holds, and whether that is what was written.
+// What the audit holds, and whether it is still what was written.
 
 package audit
 
@@ -20,34 +20,34 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Link is a record of the stream with its detail, each as it is stored.
+// Link is a record of the stream with its detail, both as they are stored.
 type Link struct {
 	Service topology.Service
 	Data    []byte
-	// Detail is nil if it is not there (any more).
+	// Detail is nil if there is none, or none any more.
 	Detail []byte
 }
 
-// Chains are all that is there to be verified.
+// Chains is all that can be verified.
 type Chains struct {
 	// Links are in the order of the stream.
 	Links []Link
-	// Ends are where the services say that their chains end.
+	// Ends are the ends of the chains, as the services report them.
 	Ends map[topology.Service]End
-	// Age is how long records are kept; 0 means for ever.
+	// Age is how long records are kept; 0 means forever.
 	Age time.Duration
-	// Hidden: the details of the records are not for the person who loaded them to see.
+	// Hidden reports whether the details were left out because the person who loads the records may not see them.
 	Hidden bool
 }
 
-// Day holds the ends of the chains at the end of a day, as the janitor's journal has them.
+// Day holds the ends of the chains at the end of a day, as recorded in the janitor's journal.
 type Day struct {
 	// Date is the day in UTC, such as 2026-11-28.
 	Date string         `json:"date"`
 	Ends map[string]End `json:"ends"`
 }
 
-// Days returns the ends of the chains for each day that is over by now, as far as there were orders, the oldest first.
+// Days returns the ends of the chains for each day that is over and had orders, oldest first.
 func (b Chains) Days(now time.Time) []Day {
 	days := map[string]map[string]End{}
 	for _, l := range b.Links {
@@ -75,12 +75,12 @@ func (b Chains) Days(now time.Time) []Day {
 // Finding is something that is not as it was written.
 type Finding struct {
 	Service string `json:"service"`
-	// N is the place in the service's chain, 0 if it is about none.
+	// N is the number of the record in the service's chain; 0 if the finding concerns no record.
 	N    uint64 `json:"n,omitempty"`
 	Text string `json:"text"`
 }
 
-// LoadChains reads the records without their details, and without what the services say of their ends.
+// LoadChains reads the records without their details, and without the ends that the services report.
 func LoadChains(ctx context.Context, js jetstream.JetStream) (Chains, error) {
 	chains := Chains{Ends: map[topology.Service]End{}}
 
@@ -98,8 +98,8 @@ func LoadChains(ctx context.Context, js jetstream.JetStream) (Chains, error) {
 	return chains, err
 }
 
-// Load reads everything, or, for a caller who may not see the details of the records, all but those. What is recorded meanwhile does not look
-// like something that was removed or put in.
+// Load reads everything. For a caller who may not see the details of the records, it leaves those out. Records that are
+// written while it reads do not look removed or inserted.
 func Load(ctx context.Context, js jetstream.JetStream) (Chains, error) {
 	before := map[topology.Service]End{}
 	if err := loadEnds(ctx, js, before); err != nil {
@@ -142,14 +142,14 @@ func Load(ctx context.Context, js jetstream.JetStream) (Chains, error) {
 const bucketStream = "KV_" + topology.BucketAudit
 
 const (
-	// settleEvery is the delay before it is looked again whether a service has noted where its chain ends.
+	// settleEvery is the delay between checks whether a service has stored where its chain ends.
 	settleEvery = 100 * time.Millisecond
-	// justNow is how old a record may be whose service may be about to note it.
+	// justNow is the age below which a record's service may still be about to store the new end.
 	justNow = time.Minute
 )
 
-// settle fills in where the chains ended before they were read, and leaves out what was recorded since. A service notes the end just after it
-// has written a record, so it may have to be waited for.
+// settle sets the ends to those that were stored before the chains were read, and drops records written since. A
+// service stores the end just after it has written a record, so settle may have to wait for that.
 func (b *Chains) settle(ctx context.Context, js jetstream.JetStream, before map[topology.Service]End) error {
 	now := map[topology.Service]End{}
 	for until := time.Now().Add(appendTimeout); ; {
@@ -175,7 +175,7 @@ func (b *Chains) settle(ctx context.Context, js jetstream.JetStream, before map[
 	return nil
 }
 
-// awaited reports whether a service may be about to note that its chain ends later than it has said.
+// awaited reports whether a service may be about to store a later end than the one it reported.
 func (b *Chains) awaited(said map[topology.Service]End) bool {
 	return slices.ContainsFunc(b.Links, func(l Link) bool {
 		end, err := after(l.Data)
@@ -183,7 +183,7 @@ func (b *Chains) awaited(said map[topology.Service]End) bool {
 	})
 }
 
-// loadEnds reads where the services say that their chains end.
+// loadEnds reads the ends of the chains that the services report.
 func loadEnds(ctx context.Context, js jetstream.JetStream, ends map[topology.Service]End) error {
 	kv, err := js.KeyValue(ctx, topology.BucketAudit)
 	if err != nil {
@@ -205,17 +205,17 @@ func loadEnds(ctx context.Context, js jetstream.JetStream, ends map[topology.Ser
 	return nil
 }
 
-// Entry is a record as people look at it.
+// Entry is a record in the form shown to people.
 type Entry struct {
 	Record
-	// What is the record's detail; nil if it is not there any more, or Hidden from the person who asks.
+	// What is the record's detail; nil if it no longer exists, or is Hidden from the person who asks.
 	What   *Detail `json:"what,omitempty"`
 	Hidden bool    `json:"hidden,omitempty"`
 }
 
-// Entries returns the records, newest first. What cannot be read is left to Verify.
+// Entries returns the records, newest first. It skips what cannot be read; Verify reports that.
 func (b Chains) Entries() []Entry {
-	all := []Entry{} // JSON's null is no list
+	all := []Entry{} // JSON's null is not a list
 	for _, l := range b.Links {
 		e := Entry{Hidden: b.Hidden}
 		if json.Unmarshal(l.Data, &e.Record) != nil {
@@ -235,17 +235,18 @@ func (b Chains) Entries() []Entry {
 	return all
 }
 
-// slack is by how much what belongs together may differ in age, and clocks may be apart.
+// slack is the tolerance for differences in age between records and details, and for clocks that disagree.
 const slack = time.Hour
 
-// Verify compares what is there with itself and with the ends of days, at the moment now. It returns what is not as it was written.
+// Verify compares what is stored with itself and with the ends of days, at the moment now. It returns everything that
+// is not as it was written.
 func Verify(b Chains, days []Day, now time.Time) []Finding {
 	chains := map[topology.Service][]Link{}
 	for _, l := range b.Links {
 		chains[l.Service] = append(chains[l.Service], l)
 	}
 
-	services := slices.Collect(maps.Keys(chains)) // and those of which nothing else is left
+	services := slices.Collect(maps.Keys(chains)) // plus those that have nothing else left
 	services = slices.AppendSeq(services, maps.Keys(b.Ends))
 	for _, day := range days {
 		for service := range day.Ends {
@@ -293,10 +294,10 @@ func (c *chain) find(n uint64, format string, args ...any) {
 	c.found = append(c.found, Finding{Service: string(c.service), N: n, Text: fmt.Sprintf(format, args...)})
 }
 
-// mayBeExpired reports whether what was written then may have been dropped for its age.
+// mayBeExpired reports whether a record of that time may have been dropped because of its age.
 func (c *chain) mayBeExpired(at time.Time) bool { return c.age > 0 && c.now.Sub(at) > c.age-slack }
 
-// walk goes along the chain.
+// walk checks the records of the chain in order.
 func (c *chain) walk(links []Link) {
 	for i, l := range links {
 		var r Record
@@ -321,7 +322,7 @@ func (c *chain) walk(links []Link) {
 	}
 }
 
-// step judges how a record follows the previous one.
+// step checks that a record follows the previous one.
 func (c *chain) step(r Record, first bool) {
 	switch {
 	case first && (r.N == 1) != (r.Prev == ""):
@@ -338,7 +339,7 @@ func (c *chain) step(r Record, first bool) {
 	}
 }
 
-// detail judges what belongs to a record.
+// detail checks the detail of a record.
 func (c *chain) detail(r Record, detail []byte) {
 	var d Detail
 	switch {
@@ -355,7 +356,7 @@ func (c *chain) detail(r Record, detail []byte) {
 	}
 }
 
-// end compares the chain with where the service says that it ends.
+// end compares the chain with the end that the service reports.
 func (c *chain) end(end End) {
 	c.holds(end, "by the word of its service")
 
@@ -364,7 +365,7 @@ func (c *chain) end(end End) {
 	}
 }
 
-// holds looks for a record that must be there.
+// holds checks for a record that must exist.
 func (c *chain) holds(end End, when string) {
 	hash, there := c.hashes[end.N]
 	switch {

@@ -11,7 +11,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestOrdersWhileItIsVerified: what is written while everything is read is no sign that something was removed or put in.
+// TestOrdersWhileItIsVerified: records that are written while the chains are read do not look removed or inserted.
 func TestOrdersWhileItIsVerified(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)

@@ -1,5 +1,5 @@
-// Package await is how tests wait for what must come: they look at once and then ever less often, so that they do not take the processor
-// from what they wait for.
+// Package await makes tests wait for a condition. It checks the condition at once and then ever less often, so that it
+// does not take the processor from what the test waits for.
 package await
 
 import (
@@ -11,14 +11,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The first pause between two looks, and the longest.
+// The first pause between two checks, and the longest.
 const (
 	shortest = 2 * time.Millisecond
 	longest  = 100 * time.Millisecond
 )
 
-// True looks until a condition holds, and ends the test if it does not within the limit; message says what was awaited, as require's do. It
-// looks in the test's own goroutine, so that the condition may end the test, too.
+// True checks a condition until it holds, and ends the test if it does not within the limit. The message says what was
+// awaited, as in the functions of require. The condition runs in the test's own goroutine, so it may end the test, too.
 func True(tb testing.TB, holds func() bool, limit time.Duration, message ...any) {
 	tb.Helper()
 
@@ -27,7 +27,8 @@ func True(tb testing.TB, holds func() bool, limit time.Duration, message ...any)
 	}
 }
 
-// NoFailure looks until all that is asserted of a Try is so, and ends the test with the last failures if it is not within the limit.
+// NoFailure repeats look until all assertions of a Try hold, and ends the test with the last failures if they do not
+// within the limit.
 func NoFailure(tb testing.TB, look func(*Try), limit time.Duration, message ...any) {
 	tb.Helper()
 
@@ -41,7 +42,8 @@ func NoFailure(tb testing.TB, look func(*Try), limit time.Duration, message ...a
 	}
 }
 
-// Equal looks until got returns what is wanted, and ends the test with the last difference if it does not within the limit.
+// Equal calls got until it returns what is wanted, and ends the test with the last difference if it does not within the
+// limit.
 func Equal(tb testing.TB, want any, got func() any, limit time.Duration, message ...any) {
 	tb.Helper()
 
@@ -68,7 +70,7 @@ func poll(holds func() bool, limit time.Duration) bool {
 	}
 }
 
-// Try is one look; it is what assertions are given.
+// Try is one attempt of NoFailure; assertions take it in place of a testing.TB.
 type Try struct{ failures []string }
 
 func (t *Try) look(with func(*Try)) {
@@ -81,10 +83,10 @@ func (t *Try) look(with func(*Try)) {
 	with(t)
 }
 
-// FailNow ends the look.
+// FailNow ends the attempt.
 func (t *Try) FailNow() { panic(t) }
 
-// Errorf notes what is not so.
+// Errorf records an assertion that does not hold.
 func (t *Try) Errorf(format string, args ...any) {
 	t.failures = append(t.failures, fmt.Sprintf(format, args...))
 }

@@ -11,7 +11,7 @@ import (
 	"bobosync/shared/await"
 )
 
-// failed notes what a test would be told; FailNow ends it, as it does a test.
+// failed is a test that keeps the failures reported to it; FailNow ends it, as it ends a test.
 type failed struct {
 	testing.TB
 	said []string
@@ -38,7 +38,7 @@ func TestWaiting(t *testing.T) {
 
 	const limit = 3 * time.Second
 	for name, c := range map[string]struct {
-		after time.Duration // that is when it comes
+		after time.Duration // when the value appears
 		comes bool
 	}{
 		"it is there":         {0, true},

@@ -1,4 +1,5 @@
-// Package boborow writes rows as BOBO's exports have them, for the demo, the tests and the benchmarks: no service writes any.
+// Package boborow writes rows in the format of BOBO's exports, for the demo, the tests and the benchmarks. No service
+// writes such rows.
 package boborow
 
 import (
@@ -6,7 +7,7 @@ import (
 	"time"
 )
 
-// Header is the header row, which a file may begin with or not.
+// Header is the header row, with which a file may begin.
 const Header = "Transaction_Type,Employee_ID,Payroll_ID,Clocking_Date,Clocking_Time,DateTime_Created,Geo_Status,Geo_Latitude,Geo_Longitude,Geo_Accuracy"
 
 // Layouts of dates and times, as Go's time package writes them.
@@ -31,10 +32,10 @@ const (
 	columns
 )
 
-// Row is a row, column by column, as it stands in the file: with quotes and blanks, where there are any.
+// Row is a row, column by column, as it appears in the file: with quotes and blanks, if there are any.
 type Row [columns]string
 
-// New returns the row of a worker who books on or off at a moment, by the clock of the moment's zone.
+// New returns the row of a worker who books on or off at the given moment, by the clock of the moment's zone.
 func New(on bool, employee string, at time.Time) Row {
 	r := Row{Type: "BOF", Employee: employee, Payroll: "P", GeoStatus: "1"}
 	if on {
@@ -44,17 +45,17 @@ func New(on bool, employee string, at time.Time) Row {
 	return r.At(at)
 }
 
-// At returns the row with another moment.
+// At returns the row with its dates and times set to another moment.
 func (r Row) At(at time.Time) Row {
 	created := at.Format(CreatedLayout)
 	r[Date], r[Clock], r[Created] = created[:len(DateLayout)], created[len(DateLayout):], created
 	return r
 }
 
-// String returns the row as a line without its end.
+// String returns the row as a line, without a line break.
 func (r Row) String() string { return strings.Join(r[:], ",") }
 
-// Flaw is something for which a row has to be rejected.
+// Flaw is a reason for which a row must be rejected.
 type Flaw int
 
 // The flaws.
@@ -68,11 +69,11 @@ const (
 	Contradiction
 	Future
 	NoRow
-	// Flaws counts them.
+	// Flaws is the number of flaws.
 	Flaws
 )
 
-// With returns the line that a good row is with a flaw. future is a moment that is too far ahead.
+// With returns the line of a good row to which the flaw was added. future is a moment that is too far ahead.
 func (r Row) With(flaw Flaw, future time.Time) string {
 	switch flaw {
 	case FewColumns:

@@ -1,5 +1,6 @@
-// Package boltdb opens the services' state stores, which are bbolt files. A state store is never worth stopping for: a file that is
-// damaged is set aside and a fresh one begins, since everything in it can be had again from the input files.
+// Package boltdb opens the services' state stores, which are bbolt files. No service stops because its state store is
+// damaged: the file is set aside and a fresh one is created, since everything in it can be had again from the input
+// files.
 package boltdb
 
 import (
@@ -24,8 +25,8 @@ import (
 	"bobosync/shared/disk"
 )
 
-// lockTimeout is how long another process may hold the file before opening it is given up: long enough for a predecessor to
-// end after it was stopped.
+// lockTimeout is how long Open waits while another process holds the file: long enough for a predecessor that was
+// stopped to end.
 const lockTimeout = 5 * time.Second
 
 var (
@@ -33,7 +34,7 @@ var (
 	schemaKey  = []byte("schema")
 )
 
-// schema is what every file says of itself.
+// schema is what every file records about itself.
 type schema struct {
 	Version int       `json:"version"`
 	Epoch   string    `json:"memory"`
@@ -49,20 +50,20 @@ type DB struct {
 
 	// writes is held by writers, and by a compaction while it copies.
 	writes sync.Mutex
-	// swap is held for reading while inner is in use, and for writing while it is exchanged.
+	// swap is held for reading while inner is in use, and for writing while it is replaced.
 	swap  sync.RWMutex
 	inner *bbolt.DB
 
-	// closeFirst: the system does not let an open file be replaced.
+	// closeFirst is set if the system does not allow an open file to be replaced.
 	closeFirst bool
-	// reach is called after each step of a compaction; it is a test's.
+	// reach is called after each step of a compaction; only tests set it.
 	reach func(step)
 }
 
-// Open opens the file at path, or begins it. The version is that of the bucket layout; a file with a newer one is left
-// alone and refused, as it belongs to a newer program. A file that another process holds is an error that names it.
-// A damaged file is renamed to <path>.damaged-<time> and a fresh one is begun; both is logged. A file that is mostly empty
-// is made smaller first, see DB.CompactIfSparse.
+// Open opens the file at path, or creates it. version is that of the bucket layout; a file with another version is left
+// alone and refused. If another process holds the file, the error names it. A damaged file is renamed to
+// <path>.damaged-<time> and a fresh one is created, which is logged. A file that is mostly empty is made smaller first,
+// see DB.CompactIfSparse.
 func Open(path string, version int, log *slog.Logger) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory of %s: %w", path, err)
@@ -91,8 +92,8 @@ func Open(path string, version int, log *slog.Logger) (*DB, error) {
 	return out, nil
 }
 
-// SetAside sets a damaged file aside, which must be closed, so that Open begins a fresh one: the file of a service that cannot read what is in
-// it, though it is a bbolt file.
+// SetAside renames a damaged file, which must be closed, so that Open creates a fresh one. It is also for a service
+// that cannot read what is in its file, though that is a valid bbolt file.
 func SetAside(path string, why error, log *slog.Logger) error {
 	aside := fmt.Sprintf("%s%s%s", path, damagedSuffix, time.Now().UTC().Format("20060102T150405.000"))
 	if err := os.Rename(path, aside); err != nil {
@@ -104,7 +105,7 @@ func SetAside(path string, why error, log *slog.Logger) error {
 	return nil
 }
 
-// tidyUp removes what a compaction left behind that was cut off, and makes a file smaller that is mostly empty.
+// tidyUp removes what an interrupted compaction left behind, and compacts a file that is mostly empty.
 func (db *DB) tidyUp() error {
 	if err := disk.Remove(db.path + partSuffix); err != nil {
 		return fmt.Errorf("remove a copy that was cut off: %w", err)
@@ -114,11 +115,11 @@ func (db *DB) tidyUp() error {
 		db.log.Warn("a data file is mostly empty and cannot be made smaller, going on with it as it is", "error", err)
 	}
 
-	// The file may have been closed for that, and not be had again.
+	// Compacting may have closed the file and failed to open it again.
 	return db.View(func(*bbolt.Tx) error { return nil })
 }
 
-// Path is where the file is.
+// Path returns the path of the file.
 func (db *DB) Path() string { return db.path }
 
 // View runs f in a transaction that only reads. Neither View nor Update may be called within it.
@@ -128,8 +129,8 @@ func (db *DB) View(f func(*bbolt.Tx) error) error {
 	return db.inner.View(f)
 }
 
-// Update runs f in a transaction that is stored as a whole, or not at all if f fails. Neither View nor Update may be called
-// within it.
+// Update runs f in a transaction that is stored as a whole, or not at all if f fails. Neither View nor Update may be
+// called within it.
 func (db *DB) Update(f func(*bbolt.Tx) error) error {
 	db.writes.Lock()
 	defer db.writes.Unlock()
@@ -151,10 +152,11 @@ func (db *DB) Close() error {
 	return db.inner.Close()
 }
 
-// Epoch names what the file remembers: the name was drawn when the file was begun.
+// Epoch returns the id that was drawn when the file was created, by which others notice that it is a new one.
 func (db *DB) Epoch() string { return db.schema.Epoch }
 
-// Renew gives the file another name, as if it had been begun now, in one transaction with f. It must not run beside Epoch or Since.
+// Renew gives the file a new epoch and time of creation, as if it had been created now, in one transaction with f. It
+// must not run at the same time as Epoch or Since.
 func (db *DB) Renew(f func(*bbolt.Tx) error) error {
 	next := schema{Version: db.schema.Version, Epoch: uuid.NewString(), Since: time.Now().UTC()}
 
@@ -176,7 +178,7 @@ func (db *DB) Renew(f func(*bbolt.Tx) error) error {
 	return err
 }
 
-// Since is when the file was begun.
+// Since returns when the file was created.
 func (db *DB) Since() time.Time { return db.schema.Since }
 
 type damagedError struct{ err error }
@@ -184,8 +186,8 @@ type damagedError struct{ err error }
 func (e *damagedError) Error() string { return "damaged: " + e.err.Error() }
 func (e *damagedError) Unwrap() error { return e.err }
 
-// open opens and checks the file that is at path, also if another process replaces it meanwhile. It returns a *damagedError
-// if the content cannot be trusted.
+// open opens and checks the file that is at path, even if another process replaces it meanwhile. It returns a
+// *damagedError if the content cannot be trusted.
 func open(path string) (*bbolt.DB, error) {
 	for {
 		db, file, err := openOnce(path)
@@ -193,7 +195,7 @@ func open(path string) (*bbolt.DB, error) {
 			return nil, err
 		}
 
-		// Another process may have put a compacted file here while this one waited for its lock: the lock is then that of a
+		// While this process waited for the lock, another one may have put a compacted file here. The lock is then on a
 		// file that nobody will find again.
 		if isAt(file, path) {
 			return db, nil
@@ -208,7 +210,7 @@ func open(path string) (*bbolt.DB, error) {
 func isAt(file *os.File, path string) bool {
 	mine, err := file.Stat()
 	if err != nil {
-		return true // it is not for this to say what is wrong
+		return true // not the place to report what is wrong
 	}
 
 	there, err := os.Stat(path)
@@ -219,14 +221,14 @@ func isAt(file *os.File, path string) bool {
 	return os.SameFile(mine, there)
 }
 
-// openOnce returns the file that it has opened, too.
+// openOnce opens and checks the file that is at path now. It also returns the open file.
 func openOnce(path string) (db *bbolt.DB, file *os.File, err error) {
-	// A damaged page may send bbolt outside of the mapped file, which is a fault and not an error.
+	// A damaged page may make bbolt read outside the mapped file, which is a memory fault and not an error.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
 			if db != nil {
-				_ = db.Close() // what it says of a damaged file is of no use
+				_ = db.Close() // its error about a damaged file is of no use
 			}
 
 			db, err = nil, &damagedError{fmt.Errorf("%v", r)}
@@ -261,8 +263,8 @@ func openOnce(path string) (db *bbolt.DB, file *os.File, err error) {
 	return db, file, nil
 }
 
-// isFormat distinguishes bbolt's errors about the content from the operating system's about the file, such as that it has no memory to map
-// it, or no locks.
+// isFormat reports whether an error is bbolt's about the content, and not the operating system's about the file, for
+// instance that it has no memory to map the file, or no locks.
 func isFormat(err error) bool {
 	var path *os.PathError
 	var call *os.SyscallError
@@ -270,7 +272,7 @@ func isFormat(err error) bool {
 	return !errors.As(err, &path) && !errors.As(err, &call) && !errors.As(err, &number)
 }
 
-// check walks all pages, in this goroutine so that a fault can be caught, and returns the first finding.
+// check walks all pages, in this goroutine so that a fault can be caught, and returns the first problem.
 func check(db *bbolt.DB) error {
 	return db.View(func(tx *bbolt.Tx) error {
 		if meta := tx.Bucket(metaBucket); meta != nil {
@@ -335,7 +337,7 @@ func (db *DB) readSchema(version int) error {
 	})
 }
 
-// Meta reads a value of the bucket "meta"; it is empty if there is none.
+// Meta returns a value from the bucket "meta"; it is empty if there is none.
 func (db *DB) Meta(key string) (string, error) {
 	var value string
 
@@ -350,7 +352,7 @@ func (db *DB) Meta(key string) (string, error) {
 	return value, nil
 }
 
-// SetMeta writes a value of the bucket "meta".
+// SetMeta writes a value to the bucket "meta".
 func (db *DB) SetMeta(key, value string) error {
 	err := db.Update(func(tx *bbolt.Tx) error { return PutMeta(tx, key, value) })
 	if err != nil {
@@ -360,7 +362,7 @@ func (db *DB) SetMeta(key, value string) error {
 	return nil
 }
 
-// PutMeta writes a value of the bucket "meta" within a transaction.
+// PutMeta writes a value to the bucket "meta" within a transaction.
 func PutMeta(tx *bbolt.Tx, key, value string) error {
 	if err := tx.Bucket(metaBucket).Put([]byte(key), []byte(value)); err != nil {
 		return fmt.Errorf("write %s: %w", key, err)

@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestNoMemoryIsNoDamage: a file that the system does not map, or lock, is as good as it was, and stays where it is. The memory of this
-// process is bounded for that, so another one does it.
+// TestNoMemoryIsNoDamage: a file that the system cannot map, or lock, is undamaged, and stays where it is. The test
+// bounds the memory of the process that opens it, so it does that in another process.
 func TestNoMemoryIsNoDamage(t *testing.T) {
 	path := os.Getenv("BOLTDB_TEST_FILE")
 	if path == "" {
 		path = filepath.Join(t.TempDir(), "x.db")
 		fill(t, path)
-		require.NoError(t, os.Truncate(path, 8<<30)) // as large as that with free pages
+		require.NoError(t, os.Truncate(path, 8<<30)) // as large as a file with that many free pages
 		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestNoMemoryIsNoDamage$")
 
 		again.Env = append(os.Environ(), "BOLTDB_TEST_FILE="+path)

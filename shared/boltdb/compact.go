@@ -15,17 +15,18 @@ import (
 )
 
 const (
-	// sparseSize is the size up to which a file is left as it is, however empty: bbolt lets files grow by that much at once.
+	// sparseSize is the size up to which a file is left as it is, however empty: bbolt grows files by that much at
+	// once.
 	sparseSize = 16 << 20
 	// copyPart is how much is copied in one transaction.
 	copyPart = 4 << 20
-	// partSuffix marks a compacted copy that has not taken its original's place.
+	// partSuffix marks a compacted copy that has not yet taken its original's place.
 	partSuffix = ".compact"
-	// damagedSuffix marks a file that was set aside, before the time of that.
+	// damagedSuffix marks a file that was set aside; the time at which that happened follows it.
 	damagedSuffix = ".damaged-"
 )
 
-// steps of a compaction, for tests that kill the program between them.
+// step is a step of a compaction, for tests that kill the program between steps.
 type step string
 
 const (
@@ -34,13 +35,13 @@ const (
 	stepReplaced step = "replaced"
 )
 
-// CompactIfSparse rewrites the file, without its free pages, if it is larger than 16 MiB and more than half empty: bbolt
-// itself never gives room back. It returns by how many bytes the file got smaller, 0 if it was left as it is.
+// CompactIfSparse rewrites the file, without its free pages, if it is larger than 16 MiB and more than half empty:
+// bbolt itself never gives space back. It returns by how many bytes the file shrank, 0 if it was left as it is.
 //
 // Reading goes on meanwhile; writing waits, some seconds for each gigabyte in use. The file stays locked against other
-// processes, and a kill at any moment leaves either the old or the new one, whole. If it fails, the old one is in use as
-// before. A context that has ended keeps it from beginning. On Windows, where an open file cannot be replaced, it does
-// nothing: there, Open does it.
+// processes, and a kill at any moment leaves either the old or the new file, whole. If compacting fails, the old file
+// stays in use. If ctx has ended, compacting does not begin. On Windows, where an open file cannot be replaced,
+// CompactIfSparse does nothing; Open compacts there.
 func (db *DB) CompactIfSparse(ctx context.Context) (saved int64, err error) {
 	if db.closeFirst {
 		return 0, nil
@@ -49,7 +50,7 @@ func (db *DB) CompactIfSparse(ctx context.Context) (saved int64, err error) {
 }
 
 func (db *DB) compactIfSparse(ctx context.Context) (saved int64, err error) {
-	db.writes.Lock() // what was written while the file is copied would be lost
+	db.writes.Lock() // anything written while the file is copied would be lost
 	defer db.writes.Unlock()
 
 	if err := ctx.Err(); err != nil {
@@ -84,8 +85,9 @@ func (db *DB) compactIfSparse(ctx context.Context) (saved int64, err error) {
 	return before - after, nil
 }
 
-// Compact rewrites the file whatever its size, so that what was deleted is nowhere in it, and deletes what was set aside of it as damaged.
-// Otherwise it is as CompactIfSparse, but on Windows too, where reading waits.
+// Compact rewrites the file whatever its size, so that nothing of what was deleted is left in it. It also deletes the
+// damaged versions of the file that were set aside. Otherwise it works like CompactIfSparse, but on Windows too, where
+// reading waits meanwhile.
 func (db *DB) Compact(ctx context.Context) error {
 	db.writes.Lock()
 	defer db.writes.Unlock()
@@ -123,7 +125,7 @@ func (db *DB) measure() (size, used int64, err error) {
 	return info.Size(), used, err
 }
 
-// compact copies what is in use into a file beside this one, and lets that take its place. The caller holds db.writes.
+// compact copies what is in use into a file next to this one, which then takes its place. The caller holds db.writes.
 func (db *DB) compact() error {
 	part := db.path + partSuffix
 	if err := disk.Remove(part); err != nil {
@@ -144,7 +146,7 @@ func (db *DB) compact() error {
 	return db.replace(next, part)
 }
 
-// copyInto returns the copy, open and so locked. All of it is on the disk.
+// copyInto copies db into a new file at path and returns it, open and therefore locked. All of it is on the disk.
 func copyInto(db *bbolt.DB, path string) (*bbolt.DB, error) {
 	next, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType, NoSync: true})
 	if err != nil {
@@ -159,19 +161,21 @@ func copyInto(db *bbolt.DB, path string) (*bbolt.DB, error) {
 		return nil, errors.Join(fmt.Errorf("bring the copy to the disk: %w", err), next.Close())
 	}
 
-	next.NoSync = false // only a compaction has known of it so far
+	next.NoSync = false // until now only this compaction knew the copy
 
 	return next, nil
 }
 
-// replace puts the copy in the file's place while both are open: at no moment could another process lock the file.
+// replace puts the copy in the file's place while both are open, so that at no moment can another process lock the
+// file.
 func (db *DB) replace(next *bbolt.DB, part string) error {
 	if err := os.Rename(part, db.path); err != nil {
 		return errors.Join(err, next.Close(), disk.Remove(part))
 	}
 
 	db.reach(stepRenamed)
-	// Before anything is written into it, or a loss of power might bring back the old file without that.
+	// This comes before anything is written to the new file: a power failure might otherwise bring back the old file,
+	// without those writes.
 	dirErr := syncDirectory(filepath.Dir(db.path))
 	db.swap.Lock()
 	old := db.inner
@@ -185,8 +189,8 @@ func (db *DB) replace(next *bbolt.DB, part string) error {
 	return err
 }
 
-// replaceClosed is for systems that do not let an open file be replaced. Should another process take the file while it is
-// closed, this one is refused as in use.
+// replaceClosed is for systems that do not allow an open file to be replaced. If another process takes the file while
+// it is closed, it cannot be opened again, because it is in use.
 func (db *DB) replaceClosed(next *bbolt.DB, part string) error {
 	if err := next.Close(); err != nil {
 		return errors.Join(err, disk.Remove(part))
@@ -201,7 +205,7 @@ func (db *DB) replaceClosed(next *bbolt.DB, part string) error {
 		db.reach(stepRenamed)
 	}
 
-	again, openErr := open(db.path) // the old file if it could not be replaced
+	again, openErr := open(db.path) // this is the old file if it could not be replaced
 	if openErr != nil {
 		return errors.Join(err, openErr)
 	}
@@ -212,7 +216,7 @@ func (db *DB) replaceClosed(next *bbolt.DB, part string) error {
 	return errors.Join(err, disk.Remove(part))
 }
 
-// syncDirectory makes a rename in a directory outlast a loss of power, where the system can.
+// syncDirectory makes a rename in a directory survive a power failure, where the system can.
 func syncDirectory(path string) error {
 	if runtime.GOOS == "windows" {
 		return nil

@@ -24,7 +24,7 @@ const (
 	valueLen = 4000
 )
 
-// sparse makes a file of more than 16 MiB of which little is in use, and returns what it holds.
+// sparse makes a file of more than 16 MiB, little of which is in use, and returns what it holds.
 func sparse(t *testing.T, path string) string {
 	t.Helper()
 	db := openIt(t, path)
@@ -85,7 +85,7 @@ func sizeOf(t *testing.T, path string) int64 {
 	return info.Size()
 }
 
-// contentOf is a hash of all keys and values, and of the schema with them.
+// contentOf returns a hash of all keys and values, and of the schema.
 func contentOf(t *testing.T, db *DB) string {
 	t.Helper()
 
@@ -197,7 +197,7 @@ func TestNothingBeginsAfterTheContextsEnd(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// TestReadersAndWritersGoOnMeanwhile: no write is lost and no reader sees half of one while the file is exchanged under them.
+// TestReadersAndWritersGoOnMeanwhile: no write is lost and no reader sees half of one while the file is replaced.
 func TestReadersAndWritersGoOnMeanwhile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.db")
 	db := openIt(t, path)
@@ -297,7 +297,8 @@ func TestReadersAndWritersGoOnMeanwhile(t *testing.T) {
 	require.NoError(t, db.Close())
 }
 
-// TestWaitingForALockEndsAtTheFileThatIsThere: who waits for the lock while the file is replaced must not get the old one.
+// TestWaitingForALockEndsAtTheFileThatIsThere: a process that waits for the lock while the file is replaced must not
+// get the old file.
 func TestWaitingForALockEndsAtTheFileThatIsThere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.db")
 	fill(t, path)
@@ -331,7 +332,7 @@ func TestWaitingForALockEndsAtTheFileThatIsThere(t *testing.T) {
 
 const killEnv, pathEnv = "BOLTDB_TEST_KILL_AT", "BOLTDB_TEST_PATH"
 
-// TestKilledWhileMakingSmaller kills a process between any two steps; the next one finds all of the content.
+// TestKilledWhileMakingSmaller kills a process between any two steps; the next process finds all of the content.
 func TestKilledWhileMakingSmaller(t *testing.T) {
 	if at := os.Getenv(killEnv); at != "" {
 		killMyself(t, step(at))
@@ -393,7 +394,7 @@ func TestAFailureLeavesTheFileAsItIs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.db")
 	db := openIt(t, path)
 	thin(t, db)
-	// Something in the way of the copy that cannot be removed: the file must stay in use as it is.
+	// Something that cannot be removed is in the way of the copy: the file must stay in use as it is.
 	require.NoError(t, os.MkdirAll(filepath.Join(path+partSuffix, "x"), 0o755))
 
 	db.closeFirst = false

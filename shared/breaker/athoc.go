@@ -9,14 +9,14 @@ import (
 	"bobosync/shared/athoc"
 )
 
-// settleTime is how long the outcome of a call may take to be stored after its caller was stopped.
+// settleTime is how long storing the outcome of a call may take after its caller was stopped.
 const settleTime = 5 * time.Second
 
-// Classify reports what the error of a call by an [athoc.Client] means to the circuit breaker, what to report to the operator, and how long
-// AtHoc asks to wait (0 if it does not say).
+// Classify returns what the error of a call by an [athoc.Client] means to the circuit breaker, the cause to report to
+// the operator, and how long AtHoc asks to wait (0 if it does not say).
 //
-// A request that AtHoc refused for what is in it (400, 413) is no trouble: AtHoc was there and answered. Neither is a
-// cancelled call, but that one proves nothing either, so it must not be reported: see [Breaker.Settle].
+// A request that AtHoc refused for its content (400, 413) is no trouble: AtHoc was there and answered. A cancelled call
+// is no trouble either, but it proves nothing, so it must not be reported: see [Breaker.Settle].
 func Classify(err error) (class FailureClass, cause string, retryAfter time.Duration) {
 	if err == nil {
 		return None, "", 0
@@ -39,8 +39,8 @@ func Classify(err error) (class FailureClass, cause string, retryAfter time.Dura
 	}
 }
 
-// Settle ends what [Breaker.Wait] began: it reports the outcome of the call by its error, or gives the permit back if the call
-// was cancelled. It does so even if ctx has ended, since a probe without an outcome holds up all replicas.
+// Settle ends what [Breaker.Wait] began: it reports the outcome of the call by its error, or releases the permit if the
+// call was cancelled. It does so even if ctx has ended, since a probe without an outcome holds up all replicas.
 func (b *Breaker) Settle(ctx context.Context, p Permit, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()

@@ -64,7 +64,8 @@ func TestSettleGivesACancelledProbeBack(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, state.Open())
 
-	// The probe's outcome would be waited for during an hour; that it was cancelled closes nothing and holds up nobody.
+	// Callers would wait an hour for the probe's outcome. A probe that was cancelled neither closes the circuit breaker
+	// nor holds anybody up.
 	for range 2 {
 		permit, err = b.Wait(t.Context())
 		require.NoError(t, err)

@@ -14,15 +14,15 @@ import (
 	"bobosync/shared/pause"
 )
 
-// pollInterval is how often a waiter looks whether things have changed.
+// pollInterval is how often a waiting caller checks whether things have changed.
 const pollInterval = time.Second
 
-// Probe makes a small search, to find out whether AtHoc is there. See [athoc.Client.Ping].
+// Probe makes a small search to find out whether AtHoc is there. See [athoc.Client.Ping].
 type Probe func(ctx context.Context) error
 
 // Breaker is the circuit breaker that all callers share, through a key-value bucket. It is safe for concurrent use.
 //
-// Its moments are of the broker's clock, so that replicas whose clocks differ keep one rate.
+// Its times are by the broker's clock, so that replicas whose clocks differ keep one common rate.
 type Breaker struct {
 	store  *store
 	pauses *Pauses
@@ -32,8 +32,8 @@ type Breaker struct {
 	log    *slog.Logger
 }
 
-// New returns the circuit breaker whose state lies in kv. Its callers' own calls are the probes, unless it is set to make
-// searches with [Breaker.ProbeWith].
+// New returns the circuit breaker whose state lies in kv. Its callers' own calls are the probes, unless
+// [Breaker.ProbeWith] makes it probe with searches.
 func New(ctx context.Context, kv jetstream.KeyValue, limits Limits, log *slog.Logger) (*Breaker, error) {
 	c, err := newClock(ctx, kv)
 	if err != nil {
@@ -52,18 +52,19 @@ func New(ctx context.Context, kv jetstream.KeyValue, limits Limits, log *slog.Lo
 	return b, nil
 }
 
-// ProbeWith has the circuit breaker make the probes itself. It is to be called before the first call is asked for.
+// ProbeWith makes the circuit breaker make the probes itself, as searches. It must be called before the first call is
+// asked for.
 func (b *Breaker) ProbeWith(p Probe) { b.probe, b.limits.search = p, true }
 
-// Pauses are the orders of operators that AtHoc is not called for a while.
+// Pauses returns the orders of operators not to call AtHoc for a while.
 func (b *Breaker) Pauses() *Pauses { return b.pauses }
 
 // State returns the circuit breaker's state as it is now.
 func (b *Breaker) State(ctx context.Context) (State, error) { return b.store.load(ctx) }
 
-// Clear returns the state, and whether calls are let through, apart from the rate limit: not during a pause. If a probe is due that is
-// a search, it is made; one that has to be an update is left to the caller, who then is let through. So a caller can find out before it prepares
-// a call.
+// Clear returns the state, and reports whether calls are let through, apart from the rate limit; during a pause they
+// are not. If a search is due as a probe, Clear makes it. If the probe must be an update, it is left to the caller,
+// which is then let through. Clear lets a caller find out before it prepares a call.
 func (b *Breaker) Clear(ctx context.Context) (State, bool, error) {
 	s, err := b.State(ctx)
 	if err != nil {
@@ -91,7 +92,7 @@ func (b *Breaker) Clear(ctx context.Context) (State, bool, error) {
 		if err := b.search(ctx, permit); err != nil && !errors.Is(err, errProbe) {
 			return s, false, err
 		}
-	} else if err := b.Release(ctx, permit); err != nil { // somebody has come between
+	} else if err := b.Release(ctx, permit); err != nil { // somebody else has come in between
 		return s, false, err
 	}
 
@@ -100,7 +101,7 @@ func (b *Breaker) Clear(ctx context.Context) (State, bool, error) {
 	return s, err == nil && !s.Open(), err
 }
 
-// asking is what an error says that was being done.
+// asking is how errors name the request for a call.
 const asking = "ask the circuit breaker for a call to AtHoc"
 
 // ask requests a permit. It returns how long to wait if there is none.
@@ -119,10 +120,11 @@ func (b *Breaker) ask(ctx context.Context) (permit Permit, wait time.Duration, e
 	return permit, wait, err
 }
 
-// errProbe means that AtHoc did not answer a probe.
+// errProbe means that AtHoc did not answer a probe as it should.
 var errProbe = errors.New("AtHoc is still not there")
 
-// search makes the probe that a permit is for, and reports how it went. It returns errProbe, with the cause, if AtHoc is not there.
+// search makes the search for which the permit was given, and reports how it went. If AtHoc is not there, its error
+// wraps errProbe and the cause.
 func (b *Breaker) search(ctx context.Context, p Permit) error {
 	limited, cancel := context.WithTimeout(ctx, p.Deadline)
 	defer cancel()
@@ -143,8 +145,8 @@ func (b *Breaker) search(ctx context.Context, p Permit) error {
 	return b.store.update(ctx, func(s State) State { return s.unsearchable(b.clock.now(), p) })
 }
 
-// Wait returns when a call may be made, which is not before the end of a pause. It fails if ctx ends or the broker cannot be asked, and with a [*athoc.CallError] if AtHoc
-// did not answer the probe that was due.
+// Wait returns once a call may be made, which is never before the end of a pause. It fails if ctx ends or the broker
+// cannot be asked. If AtHoc did not answer the probe that was due, its error wraps a [*athoc.CallError].
 func (b *Breaker) Wait(ctx context.Context) (Permit, error) {
 	for {
 		permit, wait, err := b.ask(ctx)
@@ -165,7 +167,7 @@ func (b *Breaker) Wait(ctx context.Context) (Permit, error) {
 	}
 }
 
-// Pace returns when a call that Wait has let through may be repeated, by the rate alone.
+// Pace waits until a call that Wait has let through may be repeated. Only the rate holds it back.
 func (b *Breaker) Pace(ctx context.Context) error {
 	for {
 		var wait time.Duration
@@ -185,7 +187,7 @@ func (b *Breaker) Pace(ctx context.Context) error {
 	}
 }
 
-// Answered notes an update that AtHoc has answered for each of its users.
+// Answered records an update that AtHoc has answered for each of its users.
 func (b *Breaker) Answered(ctx context.Context, u Update) error {
 	var before, after State
 
@@ -204,7 +206,8 @@ func (b *Breaker) Answered(ctx context.Context, u Update) error {
 	return nil
 }
 
-// TooLarge notes an update that failed for what it carried, and returns how many users the next ones may carry.
+// TooLarge records an update that failed because of what it carried, and returns how many users the next ones may
+// carry.
 func (b *Breaker) TooLarge(ctx context.Context, users, batch, divisor int) (most int, err error) {
 	err = b.store.change(ctx, "note that a call was too large", func(s State) State {
 		s.Size = s.Size.TooLarge(users, batch, divisor, b.clock.now())
@@ -215,7 +218,7 @@ func (b *Breaker) TooLarge(ctx context.Context, users, batch, divisor int) (most
 	return most, err
 }
 
-// PutOff notes that an update of this user alone has failed while AtHoc is there.
+// PutOff records that an update of this user alone has failed although AtHoc is there.
 func (b *Breaker) PutOff(ctx context.Context, user, cause string) error {
 	return b.store.change(ctx, "note a user who makes calls fail", func(s State) State {
 		s.PutOff = s.PutOff.With(user, cause, b.clock.now())
@@ -223,7 +226,7 @@ func (b *Breaker) PutOff(ctx context.Context, user, cause string) error {
 	})
 }
 
-// PutOffNoMore notes that the updates of these users have their outcomes, whatever these are.
+// PutOffNoMore records that the updates of these users have their outcomes, whatever these are.
 func (b *Breaker) PutOffNoMore(ctx context.Context, users ...string) error {
 	return b.store.change(ctx, "note that users are put off no more", func(s State) State {
 		s.PutOff = s.PutOff.Without(users...)
@@ -231,11 +234,11 @@ func (b *Breaker) PutOffNoMore(ctx context.Context, users ...string) error {
 	})
 }
 
-// Now is the broker's time.
+// Now returns the broker's time.
 func (b *Breaker) Now() time.Time { return b.clock.now() }
 
-// Report records the result of a call that Wait let through, and logs the start, course (once a minute) and end of trouble, once for
-// all replicas. Cause is for the operator and holds no personal data.
+// Report records the result of a call that Wait let through, and logs the start, course (once a minute) and end of
+// trouble, once for all replicas. Cause is for the operator and holds no personal data.
 func (b *Breaker) Report(ctx context.Context, p Permit, class FailureClass, cause string, retryAfter time.Duration) error {
 	var before, after State
 	var lines []line
@@ -261,7 +264,7 @@ func (b *Breaker) Report(ctx context.Context, p Permit, class FailureClass, caus
 	return nil
 }
 
-// Release returns a permit that was not used, so that a probe need not be waited for.
+// Release returns a permit that was not used, so that nobody waits for its probe.
 func (b *Breaker) Release(ctx context.Context, p Permit) error {
 	if !p.Probe {
 		return nil

@@ -52,7 +52,7 @@ func TestAllTogetherKeepTheRate(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(began), (callers*calls-1)*time.Second/rate)
 }
 
-// TestOneOutageStopsAllAndOneProbeEndsIt: what one caller reports holds for all.
+// TestOneOutageStopsAllAndOneProbeEndsIt: what one caller reports holds for all callers.
 func TestOneOutageStopsAllAndOneProbeEndsIt(t *testing.T) {
 	kv := bucket(t)
 	var log bytes.Buffer
@@ -70,7 +70,7 @@ func TestOneOutageStopsAllAndOneProbeEndsIt(t *testing.T) {
 	require.Equal(t, breaker.Outage, state.Class)
 	require.Equal(t, "503 from AtHoc", state.Cause)
 
-	state.ProbeAt = time.Now() // as if the time were over
+	state.ProbeAt = time.Now() // as if the wait were over
 	data, err := json.Marshal(state)
 	require.NoError(t, err)
 	_, err = kv.Put(t.Context(), breaker.Key, data)

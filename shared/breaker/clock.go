@@ -7,13 +7,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// clock gives the broker's time, to within a round trip to it. It is read once; machines' clocks do not drift apart by
-// much during the life of a session.
+// clock gives the broker's time, to within a round trip to it. The broker is asked only once: the clocks of machines do
+// not drift apart by much during the life of a session.
 type clock struct {
 	offset time.Duration
 }
 
-// newClock lets the broker date a key and compares that with the moment here.
+// newClock writes a key and compares the broker's time of that with the local time.
 func newClock(ctx context.Context, kv jetstream.KeyValue) (*clock, error) {
 	const key = "clock"
 	sent := time.Now()
@@ -34,5 +34,5 @@ func newClock(ctx context.Context, kv jetstream.KeyValue) (*clock, error) {
 	return &clock{offset: entry.Created().Sub(middle)}, nil
 }
 
-// now is the broker's time, in UTC and without a monotonic reading, as it is stored.
+// now returns the broker's time, in UTC and without a monotonic reading, as it is stored.
 func (c *clock) now() time.Time { return time.Now().Add(c.offset).Round(0).UTC() }

@@ -8,18 +8,18 @@ import (
 // remind is how often lasting trouble is logged.
 const remind = time.Minute
 
-// line is what is logged of a change.
+// line is a log line about a change.
 type line struct {
 	level slog.Level
 	text  string
 	args  []any
 }
 
-// logLines returns what to log after a report of class that turned before into s, and notes in the state when that was: the state is
-// shared, so an outage that ten replicas see is logged as often as one that a single replica sees.
+// logLines returns what to log after a report of class has turned before into s, and notes in the state when that was.
+// Since the state is shared, an outage that ten replicas see is logged as often as one that a single replica sees.
 func (s State) logLines(before State, now time.Time, class FailureClass) (State, []line) {
 	var lines []line
-	if before.Open() && !s.Open() && s.Searched == nil { // else an update is still to be answered
+	if before.Open() && !s.Open() && s.Searched == nil { // otherwise an update has yet to be answered
 		lines = append(lines, line{slog.LevelInfo, "AtHoc answers again", []any{
 			"after_seconds", int(now.Sub(before.Since).Seconds()), "failed_calls", before.Failures,
 		}})
@@ -41,7 +41,7 @@ func (s State) logLines(before State, now time.Time, class FailureClass) (State,
 	return s, lines
 }
 
-// inTrouble is the line about trouble that holds calls back.
+// inTrouble returns the line about trouble that holds calls back.
 func (s State) inTrouble(before State, now time.Time) line {
 	args := []any{"cause", s.Cause, "next_try_at", s.ProbeAt}
 	if s.Class == before.Class || before.Searched != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// story lets calls be reported to a breaker and collects the lines about it.
+// story reports calls to a circuit breaker's state and collects the log lines about them.
 type story struct {
 	t     *testing.T
 	state State
@@ -22,7 +22,7 @@ func newStory(t *testing.T) *story {
 
 var storyLimits = Limits{Rate: 1000, CallTimeout: time.Second}
 
-// call waits for the leave to call and reports what came of it.
+// call waits until a call may be made, and reports its outcome.
 func (s *story) call(class FailureClass) {
 	s.t.Helper()
 
@@ -59,7 +59,8 @@ func (s *story) levels() (levels []slog.Level) {
 	return levels
 }
 
-// TestAnOutageIsToldOnceAMinute: one line when it starts, at most one in each minute while it lasts, one when it ends.
+// TestAnOutageIsToldOnceAMinute: one line when the outage starts, at most one a minute while it lasts, one when it
+// ends.
 func TestAnOutageIsToldOnceAMinute(t *testing.T) {
 	s := newStory(t)
 	s.during(time.Second, None)
@@ -83,7 +84,7 @@ func TestAnOutageIsToldOnceAMinute(t *testing.T) {
 	require.Equal(t, []slog.Level{slog.LevelWarn}, s.levels(), "the next outage is told of at once")
 }
 
-// TestARefusalIsAnError: it needs a person, and one that follows an outage is told of at once.
+// TestARefusalIsAnError: a refusal needs a person, and one that follows an outage is logged at once.
 func TestARefusalIsAnError(t *testing.T) {
 	s := newStory(t)
 	s.call(Outage)
@@ -115,7 +116,7 @@ func TestThrottlingIsNoFlood(t *testing.T) {
 	require.Zero(t, s.state.Logged)
 }
 
-// TestAProbeThatIsThrottledEndsTheOutage: AtHoc is there, and that is told.
+// TestAProbeThatIsThrottledEndsTheOutage: AtHoc is there, and that is logged.
 func TestAProbeThatIsThrottledEndsTheOutage(t *testing.T) {
 	s := newStory(t)
 	s.call(Outage)

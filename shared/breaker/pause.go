@@ -1,7 +1,7 @@
 package breaker
 
-// An operator's order that AtHoc is not called for a while. It lies beside the state under a key of its own: a program of an older
-// version writes the state without what it does not know.
+// An operator's order not to call AtHoc for a while. It lies next to the state, under a key of its own: when a program
+// of an older version writes the state, it drops whatever it does not know.
 
 import (
 	"context"
@@ -17,13 +17,14 @@ import (
 )
 
 const (
-	// PauseKey is where the pause lies, in the bucket of the state.
+	// PauseKey is the key of the pause, in the bucket of the state.
 	PauseKey = "athoc.pause"
 	// LongestPause is the longest that a pause may last.
 	LongestPause = 24 * time.Hour
 )
 
-// Pause is an order that AtHoc is not called until its end, or until somebody resumes. Its moments are of the broker's clock.
+// Pause is an order not to call AtHoc until the pause ends, or until somebody resumes. Its times are by the broker's
+// clock.
 type Pause struct {
 	// By is who ordered it, Reason why.
 	By     string `json:"by"`
@@ -31,29 +32,30 @@ type Pause struct {
 	// At is when it was ordered, Until when it ends by itself.
 	At    time.Time `json:"at"`
 	Until time.Time `json:"until"`
-	// All holds back the janitor's reads as well, and not only updates.
+	// All holds back the janitor's reads as well as updates.
 	All bool `json:"all,omitempty"`
 	// Resumed is when an operator ended it early, and ResumedBy who that was; zero if nobody has.
 	Resumed   time.Time `json:"resumed,omitzero"`
 	ResumedBy string    `json:"resumed_by,omitempty"`
 }
 
-// InForce reports whether the pause lasts at this moment. One that ends farther away than any can is not: the clock was put back.
+// InForce reports whether the pause is in force at the given time. A pause whose end is farther away than any can be is
+// not in force: the clock was put back.
 func (p *Pause) InForce(now time.Time) bool {
 	return p != nil && p.Resumed.IsZero() && now.Before(p.Until) && p.Until.Sub(now) <= LongestPause+clockMargin
 }
 
-// Stops reports whether the pause holds back calls: updates, or reads.
+// Stops reports whether the pause holds back updates, or reads if updates is false.
 func (p *Pause) Stops(updates bool, now time.Time) bool { return p.InForce(now) && (updates || p.All) }
 
-// PauseHistory is what a process remembers of pauses over its sessions with the broker, to distinguish one that was lost from one that ended.
-// The zero value remembers nothing. It is safe for concurrent use.
+// PauseHistory is what a process remembers of pauses across its sessions with the broker, to distinguish a pause that
+// was lost from one that ended. The zero value remembers nothing. It is safe for concurrent use.
 type PauseHistory struct {
 	mu         sync.Mutex
 	last, lost *Pause
 }
 
-// seen compares the pause that the broker holds with the last one, and returns that one if it is lost.
+// seen compares the pause that the broker holds with the last one seen, and returns the last one if it was lost.
 func (h *PauseHistory) seen(p *Pause, now time.Time) (lost *Pause) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -69,7 +71,7 @@ func (h *PauseHistory) seen(p *Pause, now time.Time) (lost *Pause) {
 	return lost
 }
 
-// Lost is a pause that would still last if the broker had not lost it; nil if there is none.
+// Lost returns the pause that would still be in force if the broker had not lost it; nil if there is none.
 func (h *PauseHistory) Lost(now time.Time) *Pause {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -81,7 +83,8 @@ func (h *PauseHistory) Lost(now time.Time) *Pause {
 	return h.lost
 }
 
-// Pauses are the pauses of a circuit breaker, as operators order them. It is safe for concurrent use, but for Track.
+// Pauses gives access to the pause of a circuit breaker, which operators order. It is safe for concurrent use, except
+// for Track.
 type Pauses struct {
 	kv      jetstream.KeyValue
 	clock   *clock
@@ -89,7 +92,8 @@ type Pauses struct {
 	history *PauseHistory
 }
 
-// Track has what is seen of pauses kept in h, beginning with now. It is to be called before the first call is asked for.
+// Track keeps what is seen of pauses in h, beginning with the present one. It must be called before the first call is
+// asked for.
 func (s *Pauses) Track(ctx context.Context, h *PauseHistory) error {
 	s.history = h
 	_, err := s.Last(ctx)
@@ -111,13 +115,13 @@ func (s *Pauses) Last(ctx context.Context) (*Pause, error) {
 	return p, nil
 }
 
-// LoadPause reads the last pause that was ordered from the bucket of the state; nil if there was none.
+// LoadPause reads the pause that was ordered last, from the bucket of the state; nil if there was none.
 func LoadPause(ctx context.Context, kv jetstream.KeyValue) (*Pause, error) {
 	value, _, err := cas.Load(ctx, kv, PauseKey)
 	return decodePause(value), err
 }
 
-// decodePause reads a pause. One that cannot be read counts as lost.
+// decodePause reads a pause. A pause that cannot be read counts as lost.
 func decodePause(value []byte) *Pause {
 	p := &Pause{}
 	if len(value) == 0 || json.Unmarshal(value, p) != nil {
@@ -127,14 +131,14 @@ func decodePause(value []byte) *Pause {
 	return p
 }
 
-// stopped reports whether a pause holds back calls now: updates, or reads.
+// stopped reports whether a pause holds back updates now, or reads if updates is false.
 func (s *Pauses) stopped(ctx context.Context, updates bool) (bool, error) {
 	p, err := s.Last(ctx)
 	return p.Stops(updates, s.clock.now()), err
 }
 
-// Order orders p, which begins now and lasts for LongestPause at most, and replaces another one. All callers follow
-// it from their next call on.
+// Order orders p, which begins now, lasts for at most LongestPause, and replaces any earlier pause. All callers obey it
+// from their next call on.
 func (s *Pauses) Order(ctx context.Context, p Pause, lasts time.Duration) (*Pause, error) {
 	p.At = s.clock.now()
 	p.Until = p.At.Add(min(lasts, LongestPause))
@@ -147,7 +151,7 @@ func (s *Pauses) Order(ctx context.Context, p Pause, lasts time.Duration) (*Paus
 	return &p, nil
 }
 
-// Resume ends the pause that is in force. It returns nil if there is none.
+// Resume ends the pause that is in force, and returns it; nil if there is none.
 func (s *Pauses) Resume(ctx context.Context, by string) (ended *Pause, err error) {
 	err = s.store(ctx, func(p *Pause) *Pause {
 		ended = nil
@@ -164,7 +168,7 @@ func (s *Pauses) Resume(ctx context.Context, by string) (ended *Pause, err error
 	return ended, err
 }
 
-// store stores what change makes of the pause; nil changes nothing.
+// store stores what change makes of the pause. If change returns nil, nothing is stored.
 func (s *Pauses) store(ctx context.Context, change func(*Pause) *Pause) error {
 	err := cas.Update(ctx, s.kv, PauseKey, func(old []byte) ([]byte, error) {
 		after := change(decodePause(old))

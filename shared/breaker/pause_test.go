@@ -15,7 +15,7 @@ import (
 	"bobosync/shared/bustest"
 )
 
-// TestWhatAPauseStops: updates until its end, reads only if it is for all, and nothing for ever.
+// TestWhatAPauseStops: updates until its end, reads only if the pause is for all calls, and nothing for ever.
 func TestWhatAPauseStops(t *testing.T) {
 	t.Parallel()
 
@@ -49,7 +49,8 @@ func caller(t *testing.T, kv jetstream.KeyValue, updates bool, log *slog.Logger)
 	return b
 }
 
-// TestAPauseHoldsForAllCallers: of one broker, at once, also for one who comes later, and until somebody resumes.
+// TestAPauseHoldsForAllCallers: it holds at once for all callers at one broker, even for one that starts later, until
+// somebody resumes.
 func TestAPauseHoldsForAllCallers(t *testing.T) {
 	t.Parallel()
 	kv := bucket(t)
@@ -88,7 +89,7 @@ func TestAPauseHoldsForAllCallers(t *testing.T) {
 	require.NoError(t, <-waited)
 }
 
-// TestAPauseEndsByItself: a caller who waits is let through at its end and not before.
+// TestAPauseEndsByItself: a waiting caller is let through when the pause ends and not before.
 func TestAPauseEndsByItself(t *testing.T) {
 	t.Parallel()
 	kv := bucket(t)
@@ -100,7 +101,8 @@ func TestAPauseEndsByItself(t *testing.T) {
 	require.False(t, b.Now().Before(p.Until))
 }
 
-// TestAnOlderProgramLeavesThePause: one that does not know of pauses writes the state it has read, as it understands it.
+// TestAnOlderProgramLeavesThePause: a program that does not know of pauses writes back the state that it has read, as
+// it understands it.
 func TestAnOlderProgramLeavesThePause(t *testing.T) {
 	t.Parallel()
 	kv := bucket(t)
@@ -123,7 +125,8 @@ func TestAnOlderProgramLeavesThePause(t *testing.T) {
 	require.False(t, clear)
 }
 
-// TestALostPauseIsNoneAndSaidLoudly: once, by whoever remembers it, over sessions; and not of one that ended.
+// TestALostPauseIsNoneAndSaidLoudly: a lost pause is reported once, by whoever remembers it, across sessions; a pause
+// that has ended is not.
 func TestALostPauseIsNoneAndSaidLoudly(t *testing.T) {
 	t.Parallel()
 	kv := bucket(t)

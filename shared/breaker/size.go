@@ -5,12 +5,13 @@ import (
 	"time"
 )
 
-// Size is what has been learnt of how many users AtHoc takes in a call. Calls become smaller when they are too large for AtHoc or
-// for the path to it, or take too long, and grow again step by step. The zero value is that nothing is known yet.
+// Size is what has been learnt about how many users AtHoc takes in a call. Calls become smaller when they are too large
+// for AtHoc or for the path to it, or take too long, and grow again step by step. The zero value means that nothing is
+// known yet.
 type Size struct {
 	// Most is the most users in a call; 0 if nothing is known yet.
 	Most int `json:"most,omitempty"`
-	// Hold is how long calls do not grow after one was too large, GrowAt until when.
+	// Hold is how long calls do not grow after one was too large, and GrowAt is when that time ends.
 	Hold   time.Duration `json:"hold,omitempty"`
 	GrowAt time.Time     `json:"grow_at,omitzero"`
 }
@@ -18,15 +19,18 @@ type Size struct {
 const (
 	// firstSize is the most users of the first call, which shows how fast AtHoc is.
 	firstSize = 100
-	// firstHold and longestHold bound how long calls stay small after one was too large. It doubles when growing has failed again.
+	// firstHold and longestHold bound how long calls stay small after one was too large. The time doubles when growing
+	// has failed again.
 	firstHold, longestHold = 5 * time.Second, 10 * time.Minute
-	// Fractions of the call timeout: below swift the batch doubles, below steady it grows by 10 %, above it shrinks, aiming at wanted.
+	// Fractions of the call timeout: a call below swift doubles the batch, one below steady grows it by 10 %, and a
+	// slower one shrinks it, aiming at wanted.
 	swift, steady, wanted = 0.3, 0.8, 0.5
-	// fewest is the number of users below which it is not their number that makes a call slow, unless it fails.
+	// fewest is the number of users up to which a slow call is not put down to their number; only a failure makes it
+	// smaller.
 	fewest = 25
 )
 
-// Limit is the most users in a call by what is known, at most batch.
+// Limit returns the most users that a call may carry by what is known, which is at most batch.
 func (z Size) Limit(batch int) int {
 	if z.Most == 0 {
 		return min(batch, firstSize)
@@ -34,7 +38,8 @@ func (z Size) Limit(batch int) int {
 	return min(batch, z.Most)
 }
 
-// Answered takes a call into account that AtHoc has answered: with so many users, within took of the timeout it had.
+// Answered takes into account a call that AtHoc has answered: it carried so many users, and took so long of the timeout
+// that it had.
 func (z Size) Answered(users, batch int, took, timeout time.Duration, now time.Time) Size {
 	limit := z.Limit(batch)
 	part := float64(took) / float64(timeout)
@@ -62,15 +67,16 @@ func (z Size) Answered(users, batch int, took, timeout time.Duration, now time.T
 	return z
 }
 
-// TooLarge takes a call into account that failed for what it carried: the next ones carry a part of that.
+// TooLarge takes into account a call that failed because of what it carried: the next ones carry that number divided by
+// divisor.
 func (z Size) TooLarge(users, batch, divisor int, now time.Time) Size {
 	most := max(users/divisor, 1)
 	if limit := z.Limit(batch); most >= limit {
-		return z // it was cut before others have failed
+		return z // calls were made at least that small after this one was cut
 	}
 
 	z.Most = most
-	if now.Before(z.GrowAt) { // the same trouble, which is not at its end yet
+	if now.Before(z.GrowAt) { // the same trouble, which is not over yet
 		z.GrowAt = now.Add(z.Hold)
 		return z
 	}

@@ -9,7 +9,7 @@ import (
 
 const callTimeout = 30 * time.Second
 
-// TestSizeAfterAnAnswer: the table of how answered calls change the size of the next ones.
+// TestSizeAfterAnAnswer is the table of how answered calls change the size of the next ones.
 func TestSizeAfterAnAnswer(t *testing.T) {
 	t.Parallel()
 
@@ -42,7 +42,8 @@ func TestSizeAfterAnAnswer(t *testing.T) {
 	}
 }
 
-// TestABurstOfTooLargeIsOver: calls shrink to one user during a burst, and are back at BATCH_SIZE half a minute later.
+// TestABurstOfTooLargeIsOver: calls shrink to one user during a burst of refusals, and are back at BATCH_SIZE half a
+// minute later.
 func TestABurstOfTooLargeIsOver(t *testing.T) {
 	t.Parallel()
 
@@ -65,7 +66,7 @@ func TestABurstOfTooLargeIsOver(t *testing.T) {
 	require.Zero(t, z.Hold, "the next burst is as new")
 }
 
-// TestALimitOfAtHocsIsTriedEverMoreRarely: it never takes more than 30 users.
+// TestALimitOfAtHocsIsTriedEverMoreRarely: this AtHoc never takes more than 30 users.
 func TestALimitOfAtHocsIsTriedEverMoreRarely(t *testing.T) {
 	t.Parallel()
 
@@ -86,7 +87,8 @@ func TestALimitOfAtHocsIsTriedEverMoreRarely(t *testing.T) {
 	require.Greater(t, z.Limit(batch), takes/4)
 }
 
-// TestASlowAtHocIsDoneInTime: it takes 40 ms a user, so that a call of BATCH_SIZE cannot end within the time for calls.
+// TestASlowAtHocIsDoneInTime: this AtHoc takes 40 ms for each user, so a call of BATCH_SIZE cannot end within the call
+// timeout.
 func TestASlowAtHocIsDoneInTime(t *testing.T) {
 	t.Parallel()
 

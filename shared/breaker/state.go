@@ -1,7 +1,8 @@
-// Package breaker decides when a call to AtHoc may be made. One breaker serves all who call: its state lies in the broker, so
-// that one replica's 429 slows all of them down and an outage gets one probe at a time.
+// Package breaker decides when a call to AtHoc may be made. All callers share one circuit breaker: its state lies in
+// the broker, so that one replica's 429 slows all of them down and an outage gets one probe at a time.
 //
-// With it goes what the callers have learnt about AtHoc: how many users a call may carry, and whose status makes calls fail.
+// The state also holds what the callers have learnt about AtHoc: how many users a call may carry, and whose status
+// makes calls fail.
 //
 // The rules are pure functions of a State; a Breaker keeps the state in a key-value bucket.
 package breaker
@@ -18,19 +19,21 @@ import (
 type Limits struct {
 	// Rate is the most calls a second.
 	Rate float64
-	// CallTimeout is the longest that a call can take; a probe that has not reported by then, and a little more, is lost.
+	// CallTimeout is the longest that a call can take; a probe that has not reported by then, and a little more, is
+	// lost.
 	CallTimeout time.Duration
-	// Settings names the connection's settings, by a random name that all who have the same share. A refusal of other settings than these need not be waited out.
+	// Settings is a random name for the connection's settings, the same for all callers that have the same settings. If
+	// AtHoc refused settings other than these, that need not be waited out.
 	Settings string
-	// Updates reports that the caller's calls are updates. They alone show whether AtHoc takes updates again when it answers
-	// searches all along.
+	// Updates is set if the caller's calls are updates. When AtHoc answers searches all along, only updates show
+	// whether it takes updates again.
 	Updates bool
 
-	// search reports that probes are made by searches.
+	// search is set if searches are the probes.
 	search bool
 }
 
-// spacing is the time between two calls, of which AtHoc takes the part slow of the rate; 0 is all of it.
+// spacing returns the time between two calls if AtHoc takes the fraction slow of the rate; 0 means all of it.
 func (l Limits) spacing(slow float64) time.Duration {
 	rate := l.Rate
 	if slow > 0 {
@@ -40,10 +43,10 @@ func (l Limits) spacing(slow float64) time.Duration {
 	return time.Duration(float64(time.Second) / rate)
 }
 
-// Waits between probes: in an outage often, in a long one as in a short one, since a probe is a small search; after a refusal
-// that only a person can fix, rarely from the start, since an account can be locked by too many tries.
+// Waits between probes. In an outage, however long, probes are frequent, since a probe is a small search. After a
+// refusal, which only a person can fix, they are rare from the start, since too many attempts can lock an account.
 const (
-	// outageWait is the time from the beginning of a probe to the next one, outagePause the least from the end of one.
+	// outageWait is the time from the beginning of a probe to the next one, outagePause the least time from its end.
 	outageWait, outagePause  = time.Second, 200 * time.Millisecond
 	refusedFirst, maxRefused = 30 * time.Second, 5 * time.Minute
 	throttleFirst            = time.Second
@@ -51,11 +54,11 @@ const (
 	slowest                  = 1.0 / 16
 	probeMargin              = 5 * time.Second
 	clockMargin              = time.Minute
-	// searchShortest and searchLongest bound the time that AtHoc has to answer a probe: short, since one that hangs says no
-	// more by hanging longer, but long enough for an AtHoc that is known to be slow.
+	// searchShortest and searchLongest bound the time that AtHoc has to answer a probe: short, since one that hangs
+	// longer shows nothing more, but long enough for an AtHoc that is known to be slow.
 	searchShortest, searchLongest = 800 * time.Millisecond, 5 * time.Second
-	// thoroughly is how often, in probes, an outage is probed with an update, at length: AtHoc could be slow as never before, or
-	// answer updates and no searches.
+	// thoroughly: in an outage, one probe in so many is an update with the full call timeout. AtHoc could be slower
+	// than ever before, or answer updates and no searches.
 	thoroughly = 60
 )
 
@@ -86,25 +89,26 @@ type State struct {
 	Failures int `json:"failures,omitempty"`
 	// ProbeAt is when the next probe may be made.
 	ProbeAt time.Time `json:"probe_at,omitzero"`
-	// ProbeUntil, if it is set, is how long a probe under way has to report.
+	// ProbeUntil, if set, is when a probe under way must have reported.
 	ProbeUntil time.Time `json:"probe_until,omitzero"`
-	// Next is the earliest moment of the next call, by the rate limit or by AtHoc's word.
+	// Next is the earliest moment of the next call, set by the rate limit or by what AtHoc asked for.
 	Next time.Time `json:"next,omitzero"`
-	// Slow is the part of the rate that AtHoc takes, after it has throttled: 1 or 0 is all of it.
+	// Slow is the fraction of the rate that AtHoc takes, after it has throttled; 0 or 1 means all of it.
 	Slow float64 `json:"slow,omitempty"`
-	// Logged is when the trouble, or that AtHoc throttles, was logged last, by any caller.
+	// Logged is when any caller last logged the trouble, or that AtHoc throttles.
 	Logged time.Time `json:"told,omitzero"`
 	// Settings names the settings that were refused.
 	Settings string `json:"settings,omitempty"`
-	// Generation counts openings, so that a call that was let through before one does not count as a failed probe.
+	// Generation counts how often the circuit breaker has opened, so that a call that was let through before an opening
+	// does not count as a failed probe.
 	Generation int `json:"generation,omitempty"`
 
-	// Searched, if it is set, is the outage that a search has found over while no update was answered since: an update that fails
-	// now has something about it that makes it fail, or AtHoc answers searches alone.
+	// Searched, if set, is an outage that was over according to a search, while no update has been answered since. If
+	// an update fails now, either something about that update makes it fail, or AtHoc answers only searches.
 	Searched *Outlasted `json:"searched,omitempty"`
-	// OnlyUpdates reports that AtHoc answers searches in this outage, so that it is probed with updates.
+	// OnlyUpdates is set if AtHoc answers searches in this outage, so that only updates can probe it.
 	OnlyUpdates bool `json:"only_updates,omitempty"`
-	// Took is how long updates that AtHoc answered have taken of late.
+	// Took is how long the updates that AtHoc answered have taken recently.
 	Took time.Duration `json:"took,omitempty"`
 	// Size is how many users a call may carry.
 	Size Size `json:"size,omitzero"`
@@ -122,18 +126,18 @@ type Outlasted struct {
 // Open reports whether calls are held back.
 func (s State) Open() bool { return s.Class == Outage || s.Class == Refused }
 
-// Permit is the leave to make one call now.
+// Permit is the permission to make one call now.
 type Permit struct {
-	// Probe says that the call tries whether the trouble is over.
+	// Probe says that the call finds out whether the trouble is over.
 	Probe bool
-	// Search says that the probe has to be a search, which is to be answered within Deadline.
+	// Search says that the probe must be a search, to be answered within Deadline.
 	Search     bool
 	Deadline   time.Duration
 	Generation int
 }
 
-// Ask asks for a call at the given moment. It returns the state to store and a permit, or how long to wait before asking
-// again.
+// Ask asks for a call at the given moment. It returns the state to store and a permit, or how long to wait before
+// asking again.
 func (s State) Ask(now time.Time, l Limits) (State, Permit, time.Duration) {
 	if wait := s.Next.Sub(now); wait > 0 {
 		return s, Permit{}, wait
@@ -164,12 +168,12 @@ func (s State) searches() bool {
 	return s.Class == Outage && !s.OnlyUpdates && s.Failures%thoroughly != thoroughly-1
 }
 
-// searchDeadline is the time that AtHoc has to answer a probe, by how long its updates took.
+// searchDeadline returns the time that AtHoc has to answer a probe, judging by how long its updates took.
 func searchDeadline(took time.Duration) time.Duration {
 	return min(max(2*took, searchShortest), searchLongest)
 }
 
-// SettingsChanged lets a probe be made at once if what was refused came from other settings than those of l: somebody has fixed them.
+// SettingsChanged allows a probe at once if AtHoc refused settings other than those of l: somebody has changed them.
 func (s State) SettingsChanged(now time.Time, l Limits) State {
 	if s.Class == Refused && s.Settings != l.Settings {
 		s.ProbeAt, s.ProbeUntil, s.Settings = now, time.Time{}, l.Settings
@@ -177,8 +181,8 @@ func (s State) SettingsChanged(now time.Time, l Limits) State {
 	return s
 }
 
-// withoutFar drops moments farther away than any wait can be: the clock was put back, and calls must not stop for as long as
-// it was.
+// withoutFar drops times that are farther away than any wait can be: the clock was put back, and calls must not stop
+// for as long as it was put back by.
 func (s State) withoutFar(now time.Time, l Limits) State {
 	spacing := time.Duration(float64(time.Second) / (l.Rate * slowest))
 
@@ -203,8 +207,8 @@ func (s State) withoutFar(now time.Time, l Limits) State {
 	return s
 }
 
-// Pace asks for a call that belongs to one which was let through, such as its repetition with a new token: it keeps the rate,
-// and nothing else holds it back.
+// Pace asks for a call that belongs to one already let through, such as its repetition with a new token. Only the rate
+// holds it back.
 func (s State) Pace(now time.Time, l Limits) (State, time.Duration) {
 	if wait := s.Next.Sub(now); wait > 0 {
 		return s, wait
@@ -215,7 +219,7 @@ func (s State) Pace(now time.Time, l Limits) (State, time.Duration) {
 	return s, 0
 }
 
-// Report takes the outcome of a call into account. RetryAfter is how long AtHoc asks to wait, 0 if it gave none;
+// Report takes the outcome of a call into account. RetryAfter is how long AtHoc asks to wait, 0 if it does not say;
 // jitter is a random number from 0 to 1.
 func (s State) Report(now time.Time, p Permit, class FailureClass, cause string, retryAfter time.Duration, jitter float64) State {
 	switch class {
@@ -230,7 +234,7 @@ func (s State) Report(now time.Time, p Permit, class FailureClass, cause string,
 
 func (s State) succeeded(p Permit) State {
 	if s.Open() && !p.current(s) {
-		return s // it was let through before the trouble began, or beside it
+		return s // it was let through before the trouble began, or is not a probe of it
 	}
 
 	slow := s.Slow
@@ -254,10 +258,10 @@ func (s State) succeeded(p Permit) State {
 	return next
 }
 
-// current reports whether the permit is that of a probe of the trouble that s is in.
+// current reports whether the permit is for a probe of the trouble that s is in.
 func (p Permit) current(s State) bool { return p.Probe && p.Generation == s.Generation }
 
-// lasting is what of the state outlives trouble.
+// lasting returns the part of the state that outlives trouble.
 func (s State) lasting() State {
 	return State{
 		Next: s.Next, Slow: s.Slow, Generation: s.Generation, Searched: s.Searched, Took: s.Took, Size: s.Size, PutOff: s.PutOff,
@@ -330,17 +334,17 @@ func (s State) failed(now time.Time, p Permit, class FailureClass, cause string,
 
 // Update is an update that AtHoc has answered.
 type Update struct {
-	// Users is how many users it carried, Batch the most that one may carry.
+	// Users is how many users it carried, Batch the most that an update may carry.
 	Users, Batch int
 	Took         time.Duration
-	// Settled are users of the call who are put off no more.
+	// Settled are users of the call who are no longer put off.
 	Settled []string
 }
 
-// Answered takes an answered update into account, for which timeout is the longest that it could take.
+// Answered takes an answered update into account; timeout is the longest that it could have taken.
 func (s State) Answered(u Update, timeout time.Duration, now time.Time) State {
 	s.Size = s.Size.Answered(u.Users, u.Batch, u.Took, timeout, now)
-	if took := min(u.Took, timeout); took > 2*s.Took || took < s.Took/2 { // roughly: this is no reason to store the state at each call
+	if took := min(u.Took, timeout); took > 2*s.Took || took < s.Took/2 { // only roughly, so that the state is not stored anew for each call
 		s.Took = took.Round(time.Millisecond)
 	}
 
@@ -353,8 +357,8 @@ func (s State) Answered(u Update, timeout time.Duration, now time.Time) State {
 	return s
 }
 
-// unsearchable takes into account that a probe was answered, but not as a search should be: whether AtHoc takes updates again has
-// to be found out with one.
+// unsearchable takes into account that a probe was answered, but not as a search should be: only an update can show
+// whether AtHoc takes updates again.
 func (s State) unsearchable(now time.Time, p Permit) State {
 	if s.Open() && p.current(s) {
 		s.OnlyUpdates, s.ProbeUntil, s.ProbeAt = true, time.Time{}, now

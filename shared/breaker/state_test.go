@@ -12,7 +12,7 @@ var (
 	limits = Limits{Rate: 2, CallTimeout: 30 * time.Second}
 )
 
-// ask asks until it is let through and returns the moment of that.
+// ask asks until it is let through, and returns the time at which that happens.
 func ask(t *testing.T, s State, now time.Time) (State, Permit, time.Time) {
 	t.Helper()
 
@@ -108,7 +108,7 @@ func TestOutageGetsOneProbeAtATime(t *testing.T) {
 	}
 }
 
-// TestAProbeThatHangsHoldsNothingUp: the next one follows soon after its deadline.
+// TestAProbeThatHangsHoldsNothingUp: the next probe follows soon after its deadline.
 func TestAProbeThatHangsHoldsNothingUp(t *testing.T) {
 	t.Parallel()
 
@@ -127,8 +127,8 @@ func TestAProbeThatHangsHoldsNothingUp(t *testing.T) {
 	require.Equal(t, searchLongest, searchDeadline(time.Minute))
 }
 
-// TestASearchIsAnsweredAndNoUpdate: when updates go on failing after a search was answered, only an update can tell that the outage
-// is over, and all of it is one outage.
+// TestASearchIsAnsweredAndNoUpdate: if updates keep failing after a search was answered, only an update can show that
+// the outage is over. All of that is one outage.
 func TestASearchIsAnsweredAndNoUpdate(t *testing.T) {
 	t.Parallel()
 
@@ -278,7 +278,8 @@ func TestRetryAfterHoldsAnOutageBack(t *testing.T) {
 	require.Equal(t, time.Minute, now.Sub(before))
 }
 
-// TestTheClockIsPutBack: moments of before, in what is then the far future, hold nothing up; those that can be meant are kept.
+// TestTheClockIsPutBack: earlier times, which are now in the far future, hold nothing up; those that are possible are
+// kept.
 func TestTheClockIsPutBack(t *testing.T) {
 	s, p, _ := State{}.Ask(start, limits)
 	s = s.Report(start, p, Outage, "503", 15*time.Minute, 1)
@@ -300,7 +301,8 @@ func TestTheClockIsPutBack(t *testing.T) {
 	require.Equal(t, next, next.withoutFar(start, slow), "a low rate has long waits of its own")
 }
 
-// TestTheClockIsPutBackALittle: the next call waits for no longer than it can be told to, and who is put off for no longer than anybody is.
+// TestTheClockIsPutBackALittle: the next call waits for no longer than any call can have to, and a user is put off for
+// no longer than any user can be.
 func TestTheClockIsPutBackALittle(t *testing.T) {
 	s, _, _ := State{}.Ask(start, limits)
 	before := start.Add(-10 * time.Minute)

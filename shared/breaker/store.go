@@ -14,7 +14,7 @@ import (
 	"bobosync/shared/cas"
 )
 
-// Key is where the state lies in its bucket.
+// Key is the key of the state in its bucket.
 const Key = "athoc.brake"
 
 // store keeps the state under Key. It is safe for concurrent use.
@@ -31,7 +31,7 @@ func (s *store) load(ctx context.Context) (State, error) {
 	return s.decode(value), err
 }
 
-// change updates the state. Its error begins with doing, what the change was made for.
+// change updates the state. Its error begins with doing, which says what the change was for.
 func (s *store) change(ctx context.Context, doing string, f func(State) State) error {
 	if err := s.update(ctx, f); err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -39,7 +39,8 @@ func (s *store) change(ctx context.Context, doing string, f func(State) State) e
 	return nil
 }
 
-// update applies f to the state until no other caller has come between, and stores it if it has become another.
+// update replaces the state with what f makes of it, and repeats this until no other caller has come in between. A
+// state that f leaves as it is is not stored again.
 func (s *store) update(ctx context.Context, f func(State) State) error {
 	return cas.Update(ctx, s.kv, Key, func(old []byte) ([]byte, error) {
 		before := s.decode(old)
@@ -52,7 +53,7 @@ func (s *store) update(ctx context.Context, f func(State) State) error {
 	})
 }
 
-// decode reads the state. One that cannot be read is begun afresh.
+// decode reads the state. A state that cannot be read is logged and replaced by the zero State.
 func (s *store) decode(value []byte) State {
 	var state State
 	if len(value) == 0 {

@@ -11,7 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWhatWasSetAsideIsPruned: by age and by size, and it is said; the latest stays while it is young, and so does what others put there.
+// TestWhatWasSetAsideIsPruned: by age and by size, and the log says so. The latest stays while it is young, and so does
+// anything that others put there.
 func TestWhatWasSetAsideIsPruned(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -21,7 +22,7 @@ func TestWhatWasSetAsideIsPruned(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Join(path, "streams"), 0o700))
 		file := filepath.Join(path, "streams", "1.blk")
 		require.NoError(t, os.WriteFile(file, nil, 0o600))
-		require.NoError(t, os.Truncate(file, bytes)) // it takes no room
+		require.NoError(t, os.Truncate(file, bytes)) // a sparse file takes no room
 
 		return path
 	}

@@ -1,5 +1,5 @@
 // Package broker runs a NATS server with JetStream inside the calling process. The all-in-one program uses it instead
-// of a broker of its own, and tests use it as the real thing on a random port.
+// of a separate broker, and tests use it as a real broker on a random port.
 package broker
 
 import (
@@ -24,7 +24,7 @@ import (
 	"bobosync/shared/scrub"
 )
 
-// Errors that distinguish an operator's mistakes. They are wrapped in a text that says what to do.
+// Errors that distinguish an operator's mistakes. The text around them says what to do.
 var (
 	// ErrStoreLocked means that another process, or another Server of this one, has the store open.
 	ErrStoreLocked = errors.New("store is in use by another process")
@@ -38,9 +38,9 @@ var (
 
 const (
 	lockName = "broker.lock"
-	// probeSize is written and synced before the start, so that a full disk is reported as what it is.
+	// probeSize is how many bytes are written and synced before the start, so that a full disk is reported as such.
 	probeSize = 256 << 10
-	// littleRoom is too little at the start for all streams, in bytes.
+	// littleRoom is so little room at the start, in bytes, that it does not suffice for all streams.
 	littleRoom = 16 << 20
 	// RandomPort as Options.Port lets the system choose a free port.
 	RandomPort = server.RANDOM_PORT
@@ -55,9 +55,9 @@ type Options struct {
 	Host string
 	// Port is the TCP port; 0 is the NATS default 4222, RandomPort (-1) any free one.
 	Port int
-	// Token is what clients have to know; empty lets everybody in who reaches the address.
+	// Token is what clients must present; if it is empty, everybody who reaches the address is let in.
 	Token string
-	// Guests are those who have another token and fewer rights; nil if there are none. It takes a Token.
+	// Guests are clients with another token and fewer rights; nil if there are none. They require a Token.
 	Guests *Guests
 	// DontListen opens no port at all: only connections through InProcessConn are possible.
 	DontListen bool
@@ -68,7 +68,8 @@ type Options struct {
 	MaxStore int64
 	// Domain is the JetStream domain, usually empty.
 	Domain string
-	// Logger receives the server's lines: its notices at DEBUG, warnings and errors at their level. Default slog.Default.
+	// Logger receives the server's lines: its notices at DEBUG, its warnings and errors at their own levels. Default
+	// slog.Default.
 	Logger *slog.Logger
 }
 
@@ -106,7 +107,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 
 	s := &Server{lock: lock, storeDir: o.StoreDir, stopped: make(chan struct{})}
 	logger = logger.With("component", "broker")
-	pruneAside(o.StoreDir, time.Now(), logger) // before the start: there may be no room left for it
+	pruneAside(o.StoreDir, time.Now(), logger) // before the start, for which there may be no room otherwise
 
 	if err := scrub.FollowAll(o.StoreDir, logger); err != nil {
 		logger.Error("what names a worker who was erased is not overwritten everywhere; it is tried again at the next start", "error", err)
@@ -120,7 +121,8 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	return s, nil
 }
 
-// runHealing starts the server proper, and again without the parts of the store that it cannot use.
+// runHealing starts the server itself. If the server cannot use parts of the store, they are set aside and it is
+// started again.
 func (s *Server) runHealing(o Options, logger *slog.Logger) error {
 	for heals := 0; ; heals++ {
 		log := &logBridge{logger: logger}
@@ -158,14 +160,14 @@ func (s *Server) runHealing(o Options, logger *slog.Logger) error {
 	}
 }
 
-// stop stops the server proper, and waits until its files are closed.
+// stop stops the server itself, and waits until its files are closed.
 func (s *Server) stop() {
 	s.ns.Shutdown()
 	s.ns.WaitForShutdown()
 }
 
-// run starts the server proper. The server reports a failed start only as a fatal log line, so that is where it is
-// picked up.
+// run starts the server itself. The server reports a failed start only as a fatal log line, so the error is taken from
+// there.
 func (s *Server) run(o Options, log *logBridge) error {
 	opts := serverOptions(o)
 	var door *doorkeeper
@@ -238,15 +240,15 @@ func startError(text string, o *server.Options) error {
 	}
 }
 
-// errStore means that the server did not start because of what lies in its store.
+// errStore means that the server did not start because of what is in its store.
 var errStore = errors.New("the store cannot be used")
 
-// notOfStore reports whether a text of the server's says that its files could not be read or written for a reason that setting
-// them aside would not change.
+// notOfStore reports whether a message of the server's says that its files could not be read or written for a reason
+// that setting them aside would not remove.
 func notOfStore(text string) bool {
 	for _, reason := range []error{
 		syscall.EMFILE, syscall.ENFILE, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EIO, syscall.ENOMEM, syscall.EFBIG,
-		syscall.ESTALE, syscall.ENOTCONN, syscall.EHOSTDOWN, syscall.ETIMEDOUT, syscall.EINTR, syscall.ENXIO, syscall.EBUSY, // a share or a device that is away
+		syscall.ESTALE, syscall.ENOTCONN, syscall.EHOSTDOWN, syscall.ETIMEDOUT, syscall.EINTR, syscall.ENXIO, syscall.EBUSY, // a share or a device that is not there
 	} {
 		if strings.Contains(text, reason.Error()) {
 			return true
@@ -256,14 +258,14 @@ func notOfStore(text string) bool {
 	return strings.Contains(text, "not writable")
 }
 
-// noRoom reports whether a text of the server's says that the file system is full.
+// noRoom reports whether a message of the server's says that the file system is full.
 func noRoom(text string) bool { return disk.SaysFull(text) }
 
 func diskFull(dir string, cause error) error {
 	return fmt.Errorf("%w: make room on the file system of %s and start again: %w", ErrDiskFull, dir, cause)
 }
 
-// openStore creates dir if need be, proves that it can be written, and takes its lock.
+// openStore creates dir if necessary, takes its lock, and proves that it can be written.
 func openStore(dir string) (*flock.Flock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, storeError(dir, err)
@@ -306,7 +308,7 @@ func probe(dir string) (err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
 
-	if disk.NoFiles(dir) { // the server makes some for each stream, and deletes one of which it cannot
+	if disk.NoFiles(dir) { // the server makes files for each stream, and deletes a stream for which it cannot
 		return fmt.Errorf("next to no more files can be made: %w", syscall.ENOSPC)
 	}
 
@@ -317,7 +319,7 @@ func probe(dir string) (err error) {
 	return f.Sync()
 }
 
-// ClientURL is the address for clients, for example nats://127.0.0.1:4222. It is empty with DontListen.
+// ClientURL returns the address for clients, for example nats://127.0.0.1:4222. It is empty with DontListen.
 func (s *Server) ClientURL() string {
 	if s.ns.Addr() == nil {
 		return ""
@@ -328,8 +330,9 @@ func (s *Server) ClientURL() string {
 // InProcessConn opens a connection that uses no socket. It makes Server a nats.InProcessConnProvider.
 func (s *Server) InProcessConn() (net.Conn, error) { return s.ns.InProcessConn() }
 
-// Health reports whether the broker can store messages in all streams, and deliver them. On a full disk JetStream switches itself off, or freezes the
-// stream that could not be written; then the error wraps ErrDiskFull, and only a restart of the broker with room on the disk helps.
+// Health returns an error unless the broker can store messages in all streams, and deliver them. On a full disk
+// JetStream switches itself off, or freezes the stream that could not be written. Then the error wraps ErrDiskFull, and
+// only a restart of the broker with room on the disk helps.
 func (s *Server) Health() error {
 	switch {
 	case !s.ns.Running():
@@ -344,7 +347,7 @@ func (s *Server) Health() error {
 	}
 
 	if err == nil && free < probeSize {
-		// A batch that cannot be stored freezes nothing, and each one leaves open files behind.
+		// An atomic batch that cannot be stored freezes no stream, and each one leaves open files behind.
 		return fmt.Errorf("broker: nothing can be stored: %w", diskFull(s.storeDir, fmt.Errorf("%d bytes are free", free)))
 	}
 
@@ -382,15 +385,15 @@ func (s *Server) DropClients() error {
 	}
 
 	for _, c := range conns.Conns {
-		// A connection that has gone in the meantime is what was asked for.
+		// A connection that has gone in the meantime needs no cutting.
 		_ = s.ns.DisconnectClientByID(c.Cid)
 	}
 
 	return nil
 }
 
-// Shutdown stops the broker, waits until its files are closed and frees the store. When ctx ends first it returns
-// that error; the shutdown then goes on, and a later call waits for it again.
+// Shutdown stops the broker, waits until its files are closed and frees the store. If ctx ends first, Shutdown returns
+// its error; the shutdown goes on, and a later call waits for it again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopOnce.Do(func() {
 		go func() {

@@ -102,7 +102,7 @@ func TestTwoBrokersNeverShareAStore(t *testing.T) {
 	require.ErrorIs(t, err, broker.ErrStoreLocked)
 	assert.ErrorContains(t, err, "stop the other program")
 
-	// Nor does another process get it.
+	// Another process does not get it either.
 	cmd := exec.Command(os.Args[0], "-test.run=^TestHelperStart$", "-test.v")
 
 	cmd.Env = append(os.Environ(), "BROKER_TEST_STORE="+dir)
@@ -168,7 +168,7 @@ func TestShutdownHonoursItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 
-	if err := s.Shutdown(ctx); err != nil { // it may have been that fast
+	if err := s.Shutdown(ctx); err != nil { // the shutdown may have been that fast
 		require.ErrorIs(t, err, context.Canceled)
 	}
 

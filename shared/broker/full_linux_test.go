@@ -61,7 +61,7 @@ func (v *volume) fill() {
 
 func (v *volume) free() { require.NoError(v.t, os.Remove(filepath.Join(v.dir, "ballast"))) }
 
-// publishUntilRefused publishes until nothing is confirmed any more, and returns how many messages were.
+// publishUntilRefused publishes until nothing is confirmed any more, and returns how many messages were confirmed.
 func publishUntilRefused(t *testing.T, publish func(context.Context) (int, error)) (confirmed int) {
 	t.Helper()
 
@@ -80,8 +80,8 @@ func publishUntilRefused(t *testing.T, publish func(context.Context) (int, error
 	}
 }
 
-// TestAStreamThatAFullDiskFrozeThaws: a server that could not write a message stores none in that stream any more, whatever room
-// there is. The broker says so, and takes up all of it when it is started again with room.
+// TestAStreamThatAFullDiskFrozeThaws: a server that could not write a message stores none in that stream any more,
+// however much room there is later. The broker reports that, and recovers all of it when it is restarted with room.
 func TestAStreamThatAFullDiskFrozeThaws(t *testing.T) {
 	t.Parallel()
 
@@ -160,7 +160,8 @@ func TestAStreamThatAFullDiskFrozeThaws(t *testing.T) {
 	}
 }
 
-// TestAStoreThatGrows: a broker that was started without room for the streams says so once there is more, so that it is started again.
+// TestAStoreThatGrows: a broker that was started without room for the streams reports when there is more, so that it is
+// restarted.
 func TestAStoreThatGrows(t *testing.T) {
 	t.Parallel()
 	v := mount(t, 9)
@@ -174,8 +175,8 @@ func TestAStoreThatGrows(t *testing.T) {
 	require.NoError(t, s.Shutdown(t.Context()))
 }
 
-// TestADiskThatTakesNoFiles: the server makes files for each stream that it takes up, and deletes a stream for which it cannot. So it is
-// not started before some can be made.
+// TestADiskThatTakesNoFiles: the server makes files for each stream that it loads, and deletes a stream for which it
+// cannot. So it is not started before some files can be made.
 func TestADiskThatTakesNoFiles(t *testing.T) {
 	t.Parallel()
 	v := mount(t, 48)

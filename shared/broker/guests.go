@@ -1,6 +1,7 @@
 package broker
 
-// Clients over the port: in an account of their own, with no rights but those that it is lent.
+// Clients that connect over the port: they have an account of their own, and no rights except those that are lent to
+// it.
 
 import (
 	"cmp"
@@ -12,24 +13,24 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// Guests are the clients that come with a token of their own. What is not lent to them they do not reach, neither by a request's body nor
-// by the subject for its answer.
+// Guests are the clients that present a token of their own. They cannot reach what is not lent to them, neither by the
+// body of a request nor by its reply subject.
 type Guests struct {
-	// Name is that of their account.
+	// Name is the name of their account, Token what they present.
 	Name, Token string
-	// Publish are the subjects that they may send to; answers come to their inboxes.
+	// Publish lists the subjects that they may send to; answers go to their inboxes.
 	Publish []string
 	Lent    []Lent
 }
 
-// Lent is a subject of requests to another account.
+// Lent is a subject for requests to another account.
 type Lent struct {
 	Subject string
 	// As is the subject under which guests know it; the same one if empty.
 	As string
-	// ManyAnswers: there may be more than one to a request.
+	// ManyAnswers is set if a request may get more than one answer.
 	ManyAnswers bool
-	// System: it is the servers' own.
+	// System is set if the subject belongs to the servers' own account.
 	System bool
 }
 
@@ -37,7 +38,7 @@ type Lent struct {
 type doorkeeper struct {
 	token  string
 	guests Guests
-	// guest is who a guest is; nil as long as there is no account for it.
+	// guest is the user that guests become; nil as long as it has no account.
 	guest atomic.Pointer[server.User]
 }
 
@@ -45,7 +46,7 @@ type doorkeeper struct {
 func (d *doorkeeper) Check(c server.ClientAuthentication) bool {
 	token := c.GetOpts().Token
 	if same(token, d.token) {
-		return true // in the account of the streams, as the services in this process
+		return true // in the account of the streams, like the services in this process
 	}
 
 	guest := d.guest.Load()
@@ -62,7 +63,8 @@ func same(token, want string) bool {
 	return want != "" && subtle.ConstantTimeCompare([]byte(token), []byte(want)) == 1
 }
 
-// letIn makes the guests' account, once JetStream has the other one. Before, they are turned away.
+// letIn makes the guests' account, once JetStream has set up the account of the streams. Until then, guests are turned
+// away.
 func (d *doorkeeper) letIn(ns *server.Server) error {
 	account, err := ns.RegisterAccount(d.guests.Name)
 	if err != nil {

@@ -1,6 +1,7 @@
 package broker
 
-// What of the store is damaged, and is set aside so that it is recreated: everything in it can be had again from the files.
+// Damaged parts of the store are set aside, so that they are recreated: everything in them can be had again from the
+// files.
 
 import (
 	"errors"
@@ -24,7 +25,7 @@ const (
 	serverDir    = server.JetStreamStoreDir
 	streamsDir   = "streams"
 	consumersDir = "obs"
-	// asideDir is beside them, and holds what was damaged.
+	// asideDir is next to them, and holds what was damaged.
 	asideDir = scrub.AsideDir
 )
 
@@ -34,8 +35,8 @@ const maxHeals = 3
 // ErrDamaged means that a part of the store cannot be used, and was not set aside.
 var ErrDamaged = errors.New("a part of the store is damaged")
 
-// damaged returns the directories of the streams and consumers that lie in the store and that the server has not taken up, or
-// streams of which it has lost the end.
+// damaged returns the directories of streams and consumers that are in the store but that the server has not loaded,
+// and those of streams that have lost their end.
 func (s *Server) damaged() ([]string, error) {
 	var all []string
 	err := eachDir(filepath.Join(s.storeDir, serverDir), func(account, dir string) error {
@@ -57,7 +58,7 @@ func (s *Server) damaged() ([]string, error) {
 	return all, err
 }
 
-// hasStream reports whether the server has taken up a stream that lies in the store.
+// hasStream reports whether the server has loaded a stream that is in the store.
 func (s *Server) hasStream(account, stream string) bool {
 	health := s.ns.Healthz(&server.HealthzOptions{Account: account, Stream: stream, Details: true})
 	for _, e := range health.Errors {
@@ -69,17 +70,17 @@ func (s *Server) hasStream(account, stream string) bool {
 	return true
 }
 
-// lostItsEnd reports whether a consumer was delivered more than a stream holds that lies in the store: a message that is stored
-// now gets a number that the consumer has had, and is never delivered to it.
+// lostItsEnd reports whether a stream that is in the store holds less than a consumer of it was delivered. A message
+// that is stored then gets a sequence that the consumer has already had, and is never delivered to it.
 func (s *Server) lostItsEnd(account, stream string) bool {
 	return slices.ContainsFunc(s.ahead(account), func(c consumerRef) bool { return c.stream == stream })
 }
 
-// consumerRef is where a consumer is.
+// consumerRef identifies a consumer, or a stream if consumer is empty.
 type consumerRef struct{ account, stream, consumer string }
 
-// ahead returns the consumers that were delivered more than their streams hold; account may be empty, for all. The server finds some
-// damage only when it reads the messages, long after its start.
+// ahead returns the consumers that were delivered more than their streams hold; an empty account means all accounts.
+// The server finds some damage only when it reads the messages, long after its start.
 func (s *Server) ahead(account string) (all []consumerRef) {
 	delivered, last := s.sequences(account)
 	suspect := func() bool {
@@ -92,7 +93,7 @@ func (s *Server) ahead(account string) (all []consumerRef) {
 
 		return len(all) > 0
 	}
-	if suspect() { // or it was stored and delivered between the two looks: no stream's last number ever falls but by damage
+	if suspect() { // or a message was stored and delivered between the two readings: only damage ever lowers a stream's last sequence
 		_, last = s.sequences(account)
 
 		suspect()
@@ -101,7 +102,7 @@ func (s *Server) ahead(account string) (all []consumerRef) {
 	return all
 }
 
-// sequences returns what each consumer was delivered, and the last that each stream holds.
+// sequences returns the last sequence that each consumer was delivered, and the last that each stream holds.
 func (s *Server) sequences(account string) (delivered, last map[consumerRef]uint64) {
 	delivered, last = map[consumerRef]uint64{}, map[consumerRef]uint64{}
 
@@ -122,13 +123,15 @@ func (s *Server) sequences(account string) (delivered, last map[consumerRef]uint
 	return delivered, last
 }
 
-// hasConsumer does the same for a consumer. One that nobody needs any more may have gone meanwhile.
+// hasConsumer reports whether the server has loaded a consumer that is in the store. A consumer that nobody needs any
+// more may have gone meanwhile.
 func (s *Server) hasConsumer(account, stream, consumer string) bool {
 	health := s.ns.Healthz(&server.HealthzOptions{Account: account, Stream: stream, Consumer: consumer, Details: true})
 	return health.StatusCode != http.StatusNotFound
 }
 
-// eachDir calls f for the directories in dir, which need not exist. The server marks what it is deleting, and its own, by a dot.
+// eachDir calls f for each directory in dir, which need not exist. It skips those whose names begin with a dot or an
+// underscore, by which the server marks what it is deleting, and what is its own.
 func eachDir(dir string, f func(name, path string) error) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -153,18 +156,19 @@ func eachDir(dir string, f func(name, path string) error) error {
 }
 
 const (
-	// asideAge is for how long what was set aside is kept, asideBytes how much of it; the latest is kept whatever its size.
+	// asideAge is how long what was set aside is kept, asideBytes how much of it; the latest is kept whatever its size.
 	asideAge   = 30 * 24 * time.Hour
 	asideBytes = 256 << 20
 )
 
-// asideForm is the name of what was set aside at a moment.
+// asideForm is the form of the names of directories below asideDir: the time at which something was set aside.
 const asideForm = "20060102T150405.000000000Z"
 
-// pruneAside deletes what was set aside long ago, or is too much. What cannot be deleted is tried again at the next start.
+// pruneAside deletes what was set aside too long ago, or takes up too much. What cannot be deleted is tried again at
+// the next start.
 func pruneAside(storeDir string, now time.Time, log *slog.Logger) {
 	aside := filepath.Join(storeDir, asideDir)
-	var dirs []string // what somebody else has put there stays
+	var dirs []string // anything that somebody else has put there stays
 
 	err := eachDir(aside, func(name, _ string) error {
 		if _, err := time.Parse(asideForm, name); err == nil {
@@ -196,7 +200,7 @@ func pruneAside(storeDir string, now time.Time, log *slog.Logger) {
 	}
 }
 
-// sizeOf adds up the files below a directory, as far as they can be seen.
+// sizeOf adds up the sizes of the files below a directory that can be read.
 func sizeOf(dir string) (total int64) {
 	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -213,7 +217,7 @@ func sizeOf(dir string) (total int64) {
 	return total
 }
 
-// setAside moves directories of a store that no server uses to a place of their own.
+// setAside moves directories of a store that no server is using below asideDir.
 func setAside(storeDir string, dirs []string, log *slog.Logger, reason string) error {
 	aside := filepath.Join(storeDir, asideDir, time.Now().UTC().Format(asideForm))
 	for _, dir := range dirs {

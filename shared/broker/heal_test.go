@@ -57,8 +57,8 @@ func read(t *testing.T, js jetstream.JetStream, name string, n int) {
 	}
 }
 
-// delivers reports whether what is stored now comes to the consumer of the damaged stream, or to one that takes its place; the broker
-// says of its health if it does not.
+// delivers reports whether what is stored now is delivered to the consumer of the damaged stream, or to its
+// replacement. If it is not, the broker's health must say so.
 func delivers(t *testing.T, s *broker.Server, js jetstream.JetStream) bool {
 	t.Helper()
 	stream, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: "DAMAGED", Subjects: []string{"DAMAGED.*"}})
@@ -89,8 +89,8 @@ func delivers(t *testing.T, s *broker.Server, js jetstream.JetStream) bool {
 	}
 }
 
-// TestDamagedPartsAreMadeAnew: whatever a power cut or a failing disk has left, the broker starts, and all streams and consumers can
-// be used; what was damaged is kept aside.
+// TestDamagedPartsAreMadeAnew: whatever a power cut or a failing disk has left behind, the broker starts, and all
+// streams and consumers can be used; what was damaged is kept aside.
 func TestDamagedPartsAreMadeAnew(t *testing.T) {
 	t.Parallel()
 
@@ -182,7 +182,7 @@ func TestDamagedPartsAreMadeAnew(t *testing.T) {
 			require.NoError(t, s.Health())
 
 			js := dial(t, s)
-			if !delivers(t, s, js) { // some damage is found when the messages are read
+			if !delivers(t, s, js) { // some damage is found only when the messages are read
 				require.ErrorContains(t, s.Health(), "stream DAMAGED has lost its end")
 				require.NoError(t, s.Shutdown(t.Context()))
 				s = start(t, broker.Options{StoreDir: dir, SyncLazily: true, Logger: slog.New(slog.NewTextHandler(log, nil))})
@@ -201,7 +201,7 @@ func TestDamagedPartsAreMadeAnew(t *testing.T) {
 			fill(t, js) // everything can be used
 
 			if c.aside == "-" {
-				return // the server fixes it by itself, as far as it can be
+				return // the server repairs it by itself, if that is possible
 			}
 
 			var kept []string
@@ -222,7 +222,7 @@ func TestDamagedPartsAreMadeAnew(t *testing.T) {
 	}
 }
 
-// TestALogThatStrangersFillIsBounded: who has not logged in must not fill the disk with lines about that.
+// TestALogThatStrangersFillIsBounded: clients that have not logged in must not fill the disk with lines about that.
 func TestALogThatStrangersFillIsBounded(t *testing.T) {
 	t.Parallel()
 

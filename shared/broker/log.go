@@ -1,6 +1,6 @@
 package broker
 
-// What the server logs.
+// This file passes the server's log on.
 
 import (
 	"fmt"
@@ -14,20 +14,21 @@ import (
 const (
 	// maxProblems is how many of the server's complaints are kept to explain a start that fails.
 	maxProblems = 10
-	// maxLines is how many warnings and errors of the server are logged in a logWindow: anyone who reaches its port can make it log them
-	// for each connection.
+	// maxLines is how many warnings and errors of the server are logged in a logWindow: anyone who reaches its port can
+	// make it log them for each connection.
 	maxLines  = 30
 	logWindow = time.Minute
 )
 
-// logBridge maps the server's log to slog, and keeps the first fatal line and what the server complains of first.
+// logBridge maps the server's log to slog, and keeps the first fatal line and the server's first complaints.
 type logBridge struct {
 	logger *slog.Logger
 
 	mu       sync.Mutex
 	died     string
 	problems []string
-	// window is when counting last started over; dropped counts those of it that were not logged.
+	// window is when counting last started over; lines counts the lines since then, and dropped those of them that were
+	// not logged.
 	window         time.Time
 	lines, dropped int
 }
@@ -42,7 +43,7 @@ func (l *logBridge) Errorf(format string, v ...any) {
 	l.warn(l.logger.Error, fmt.Sprintf(format, v...))
 }
 
-// Fatalf only keeps the text: Start returns it as its error, and each failure is reported once.
+// Fatalf only keeps the text: Start returns it as its error, so that each failure is reported once.
 func (l *logBridge) Fatalf(format string, v ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -52,7 +53,7 @@ func (l *logBridge) Fatalf(format string, v ...any) {
 	}
 }
 
-// warn logs a warning or an error, unless there were too many of late.
+// warn logs a warning or an error, unless there were too many recently.
 func (l *logBridge) warn(log func(string, ...any), text string) {
 	dropped, ok := l.admit(text, time.Now())
 	if dropped > 0 {
@@ -64,7 +65,8 @@ func (l *logBridge) warn(log func(string, ...any), text string) {
 	}
 }
 
-// admit keeps a line's text, and reports whether it is to be logged and how many lines of a window that has ended were not.
+// admit keeps a line's text. It reports whether the line should be logged, and how many lines of a window that has just
+// ended were not.
 func (l *logBridge) admit(text string, now time.Time) (dropped int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -92,7 +94,7 @@ func (l *logBridge) fatal() string {
 	return l.died
 }
 
-// problemText returns what the server complained of.
+// problemText returns the server's complaints.
 func (l *logBridge) problemText() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWhatIsNoDamage: a store that cannot be read or written for a reason outside of it is left as it is.
+// TestWhatIsNoDamage: a store that cannot be read or written for a reason outside the store is left as it is.
 func TestWhatIsNoDamage(t *testing.T) {
 	t.Parallel()
 

@@ -13,25 +13,25 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// ErrAbandoned is what an Owner gets when its batch's handler did not finish in time: it may still be running.
+// ErrAbandoned is what an Owner gets when its batch's handler did not finish in time: the handler may still be running.
 var ErrAbandoned = errors.New("handler did not finish in time")
 
 const (
-	// minPull is the shortest pull, long enough for a server under load to look what it has.
+	// minPull is the shortest pull, long enough for a server under load to check what it has.
 	minPull = 10 * time.Millisecond
 	// settleTime is how long the acknowledgements of a batch may take.
 	settleTime = 10 * time.Second
 )
 
-// Batch is a number of messages that are handled together. From Fill until it is settled, each is kept from being
-// delivered again. A Source builds it; then it belongs to the handler.
+// Batch is a number of messages that are handled together. From Fill until the batch is settled, its messages are kept
+// from being delivered again. A Source builds a batch; then it belongs to the handler.
 type Batch struct {
 	// Items in the order of their arrival.
 	Items []*Item
 	// Bytes is the size of all payloads.
 	Bytes int
-	// Owner, if the Source sets it, is notified when the batch is over. A handler that knows the Source finds in it what belongs
-	// to the batch besides its messages.
+	// Owner, if the Source sets it, is notified when the batch is over. A handler that knows the Source finds in it
+	// what belongs to the batch besides its messages.
 	Owner Owner
 
 	index    map[messageKey]*Item
@@ -42,10 +42,10 @@ type Batch struct {
 	beating  sync.WaitGroup
 }
 
-// Owner is who lent what a batch is worked on with.
+// Owner lent what a batch is worked on with, and is notified when the batch is over.
 type Owner interface {
-	// Settled is called once, when the batch is over. A nil error means that the server has confirmed all acknowledgements.
-	// After ErrAbandoned the handler may still be working.
+	// Settled is called once, when the batch is over. A nil error means that the server has confirmed all
+	// acknowledgements. After ErrAbandoned the handler may still be working.
 	Settled(ctx context.Context, err error)
 }
 
@@ -55,15 +55,16 @@ type messageKey struct {
 	sequence                  uint64
 }
 
-// NewBatch returns an empty batch for messages of consumers with the given AckWait (the shortest, if there are several).
+// NewBatch returns an empty batch for messages of consumers with the given AckWait (the shortest, if there are
+// several).
 func NewBatch(ackWait time.Duration, logger *slog.Logger) *Batch {
 	return &Batch{ackWait: ackWait, logger: logger, index: map[messageKey]*Item{}}
 }
 
-// Fill adds up to n messages of a consumer and returns how many came. It waits for them for at most wait, but not less
-// than a few milliseconds: a pull that asks not to wait at all sometimes comes back empty although messages are there.
-// maxBytes, if not 0, limits their size on the wire; a message larger than that is then not fetched. A wait cannot be
-// cut short without risking a delay of AckWait for a message, so keep it short.
+// Fill adds up to n messages of a consumer and returns how many it has added. It waits for them for at most wait, but
+// not less than a few milliseconds: a pull that asks not to wait at all sometimes comes back empty although there are
+// messages. maxBytes, if not 0, limits their size on the wire; a message larger than that is then not fetched. Keep the
+// wait short: cutting it short would risk that a message is delayed by AckWait.
 func (b *Batch) Fill(cons jetstream.Consumer, n, maxBytes int, wait time.Duration) (int, error) {
 	opts := []jetstream.FetchOpt{jetstream.FetchMaxWait(max(wait, minPull))}
 	if maxBytes > 0 {
@@ -89,9 +90,9 @@ func (b *Batch) Fill(cons jetstream.Consumer, n, maxBytes int, wait time.Duratio
 	return len(b.Items) - before, err
 }
 
-// add adds a message and starts to keep it alive. A message that the batch holds already, and that a broker which was
-// killed meanwhile has redelivered, stays one item: were it two, a handler could take one for the other's
-// successor and acknowledge both.
+// add adds a message and begins to keep it from being delivered again. A broker that was killed meanwhile may redeliver
+// a message that the batch already holds. Such a message stays one item: if there were two, a handler could take one
+// for the other's successor and acknowledge both.
 func (b *Batch) add(m jetstream.Msg) error {
 	item := &Item{}
 	if err := item.deliver(m); err != nil {
@@ -118,8 +119,9 @@ func (b *Batch) add(m jetstream.Msg) error {
 	return nil
 }
 
-// redelivered puts a later delivery into an item: the last one is the one that counts for the broker. It is another message,
-// and the latest to come, if the stream was lost meanwhile and has got as far as that again.
+// redelivered puts a later delivery into an item: for the broker, only the last delivery counts. If the times differ,
+// the stream was lost meanwhile and has reached the same sequence again: it is another message, and the latest to
+// arrive.
 func (b *Batch) redelivered(item, later *Item) error {
 	if !later.Time.Equal(item.Time) {
 		at := slices.Index(b.Items, item)
@@ -131,7 +133,7 @@ func (b *Batch) redelivered(item, later *Item) error {
 	return item.deliver(later.msg)
 }
 
-// payload returns the data of all items, one a line, and makes each item's data the part of it.
+// payload returns the data of all items, one per line, and makes each item's data a part of it.
 func (b *Batch) payload() []byte {
 	if len(b.Items) == 1 {
 		return b.Items[0].Data
@@ -148,7 +150,7 @@ func (b *Batch) payload() []byte {
 	return buf.Bytes()
 }
 
-// Return gives all messages back, to be delivered again at once. It is for a batch that no handler has seen.
+// Return gives all messages back, to be redelivered at once. It is for a batch that no handler has seen.
 func (b *Batch) Return(ctx context.Context) {
 	for _, i := range b.Items {
 		i.Nak(0)
@@ -157,8 +159,8 @@ func (b *Batch) Return(ctx context.Context) {
 	b.settle(ctx, false, DefaultBackoff)
 }
 
-// settle sends all dispositions. Plain acknowledgements are not confirmed by the server, but the confirmed one that comes
-// last for each consumer stands for those before it.
+// settle sends all dispositions. The server does not confirm plain acknowledgements. The last acknowledgement for each
+// consumer is therefore sent at the end and confirmed, which covers those before it.
 func (b *Batch) settle(ctx context.Context, ack bool, backoff Backoff) {
 	b.stop()
 
@@ -218,7 +220,7 @@ func (b *Batch) over(ctx context.Context, err error) {
 	}
 }
 
-// heartbeat keeps messages from being delivered again while they are worked on.
+// heartbeat keeps messages from being delivered again while they are being worked on.
 type heartbeat struct {
 	mu   sync.Mutex
 	msgs []jetstream.Msg
@@ -231,7 +233,7 @@ func (h *heartbeat) add(m jetstream.Msg) {
 	h.msgs = append(h.msgs, m)
 }
 
-// run renews all messages three times in each AckWait, until ctx ends.
+// run renews all messages three times per AckWait, until ctx ends.
 func (h *heartbeat) run(ctx context.Context, ackWait time.Duration, logger *slog.Logger) {
 	t := time.NewTicker(max(ackWait/3, time.Millisecond))
 	defer t.Stop()
@@ -264,7 +266,7 @@ func (h *heartbeat) renew() error {
 
 type batchKey struct{}
 
-// BatchFrom returns the batch of a Subscriber's message by the message's context, nil for any other context.
+// BatchFrom returns the batch of a Subscriber's message, given the message's context; nil for any other context.
 func BatchFrom(ctx context.Context) *Batch {
 	b, _ := ctx.Value(batchKey{}).(*Batch)
 	return b

@@ -46,7 +46,7 @@ func TestBatchTakesWhatIsThere(t *testing.T) {
 	assert.Nil(t, bus.BatchFrom(t.Context()))
 }
 
-// lines are the data of all items, one a line.
+// lines returns the data of all items, one per line.
 func lines(b *bus.Batch) string {
 	var text strings.Builder
 	for _, i := range b.Items {
@@ -56,7 +56,7 @@ func lines(b *bus.Batch) string {
 	return text.String()
 }
 
-// TestABatchGathersForAsLongAsTheLastOneTook: what comes while it waits is part of it.
+// TestABatchGathersForAsLongAsTheLastOneTook: messages that arrive while it waits are part of it.
 func TestABatchGathersForAsLongAsTheLastOneTook(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -64,7 +64,7 @@ func TestABatchGathersForAsLongAsTheLastOneTook(t *testing.T) {
 	r.publish(t, 1)
 	m, b := batch(t, out)
 	require.Len(t, b.Items, 1)
-	<-time.After(2 * time.Second) // the batch is worked on: that is what is measured
+	<-time.After(2 * time.Second) // the batch is being worked on, which is what is measured
 	r.publish(t, 1)
 	m.Ack()
 	r.publish(t, 1)
@@ -77,7 +77,7 @@ func TestABatchGathersForAsLongAsTheLastOneTook(t *testing.T) {
 func TestBatchLingers(t *testing.T) {
 	r := newRig(t)
 	_, out := r.subscribe(t, bus.PullConfig{MaxItems: 3, Linger: timeout}, bus.SubscriberConfig{})
-	// Three publishes apart from each other make one batch, which does not wait once it is full.
+	// Three publishes at some distance from each other make one batch, which does not wait any longer once it is full.
 	for range 3 {
 		r.publish(t, 1)
 	}
@@ -90,10 +90,10 @@ func TestBatchLingers(t *testing.T) {
 
 func TestHeartbeatKeepsLongHandlers(t *testing.T) {
 	t.Parallel()
-	const wait = 2 * time.Second // a heartbeat that is late by a second is none that is missing
+	const wait = 2 * time.Second // a heartbeat that is a second late must not count as missing
 	r := newRig(t, ackWait(wait))
 	r.publish(t, 20)
-	_, out := r.subscribe(t, bus.PullConfig{Linger: wait * 3 / 2}, bus.SubscriberConfig{}) // what is gathered must be kept
+	_, out := r.subscribe(t, bus.PullConfig{Linger: wait * 3 / 2}, bus.SubscriberConfig{}) // what is gathered must be kept from redelivery
 	m, b := batch(t, out)
 	assert.Len(t, b.Items, 20)
 	<-time.After(wait * 3 / 2) // the subject of this test is that time passes
@@ -105,7 +105,7 @@ func TestHeartbeatKeepsLongHandlers(t *testing.T) {
 func TestBatchMaxBytes(t *testing.T) {
 	r := newRig(t)
 	p := r.publisher(t, bus.PublisherConfig{})
-	for range 7 { // the last one meets the limit of the second batch, and then lingers alone
+	for range 7 { // the last message reaches the limit of the second batch, and then waits alone
 		require.NoError(t, p.Publish(subject, message.NewMessage("u", make([]byte, 10_000))))
 	}
 
@@ -131,7 +131,7 @@ func TestBatchDispositions(t *testing.T) {
 	require.True(t, b.Items[1].IsSettled())
 	b.Items[3].Term("nobody can read it")
 	b.Items[4].Nak(0)
-	b.Items[4].Ack() // the last word counts
+	b.Items[4].Ack() // the last call wins
 
 	start := time.Now()
 
@@ -152,7 +152,7 @@ func TestNackedBatch(t *testing.T) {
 	_, out := r.subscribe(t, bus.PullConfig{Linger: time.Second}, bus.SubscriberConfig{Backoff: func(uint64) time.Duration { return 0 }})
 	m, b := batch(t, out)
 	require.Len(t, b.Items, 4)
-	b.Items[0].Ack() // was done before the failure
+	b.Items[0].Ack() // this one was done before the failure
 	b.Items[2].Term("hopeless")
 	m.Nack()
 	m, b = batch(t, out)
@@ -179,13 +179,13 @@ func TestBatchAcksAreConfirmed(t *testing.T) {
 	assert.EqualValues(t, 1000, ci.AckFloor.Stream)
 }
 
-// TestAMessageTwiceIsOneItem: a broker that was killed delivers what it did not know any more to have delivered, into a batch that
-// holds it already. Taken for two messages, one would be the other's successor.
+// TestAMessageTwiceIsOneItem: a broker that was killed no longer knows what it had delivered, and delivers it again
+// into a batch that already holds it. If the message were taken for two, one would be the other's successor.
 func TestAMessageTwiceIsOneItem(t *testing.T) {
 	r := newRig(t, ackWait(200*time.Millisecond))
 	r.publish(t, 2)
 
-	b := bus.NewBatch(time.Hour, bustest.Logger()) // its heartbeat comes too late to keep the broker from it
+	b := bus.NewBatch(time.Hour, bustest.Logger()) // its heartbeat is too late to keep the broker from redelivering
 	n, err := b.Fill(r.cons, 2, 0, timeout)
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
@@ -210,8 +210,8 @@ func TestAMessageTwiceIsOneItem(t *testing.T) {
 	}, timeout, "both come again")
 }
 
-// TestALostStreamsSequencesComeAgain: a stream that was lost and recreated counts from 1. What it delivers into a batch that still
-// holds messages of the one before is newer, and letting go of it unseen would lose it.
+// TestALostStreamsSequencesComeAgain: a stream that was lost and recreated counts from 1. What it delivers into a batch
+// that still holds messages of the previous stream is newer, and would be lost if it were taken for one of them.
 func TestALostStreamsSequencesComeAgain(t *testing.T) {
 	r := newRig(t)
 	publish := func(text string) {
@@ -239,7 +239,7 @@ func TestALostStreamsSequencesComeAgain(t *testing.T) {
 	require.Equal(t, len("old, too")+len("newer"), b.Bytes)
 }
 
-// fakeSource is what a service may plug in.
+// fakeSource is a source such as a service may plug in.
 type fakeSource struct {
 	*rig
 	fail    atomic.Int32

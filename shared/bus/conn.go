@@ -1,7 +1,8 @@
 // Package bus carries Watermill messages over NATS JetStream.
 //
-// A service reads: Connect, NewPublisher, NewSubscriber on a Source, NewRouter, handlers. Streams and consumers are
-// provisioned elsewhere; this package binds to them. Delivery is at least once: a handler must bear a message twice.
+// A service calls Connect, NewPublisher, NewSubscriber with a Source, and NewRouter, and adds its handlers. Streams and
+// consumers are provisioned elsewhere; this package binds to them. Delivery is at least once: a handler must be
+// prepared to get a message twice.
 package bus
 
 import (
@@ -25,7 +26,7 @@ import (
 	"bobosync/shared/pause"
 )
 
-// JetStream API levels as the server reports them, named after what they bring.
+// JetStream API levels as the server reports them, named after a feature that they bring.
 const (
 	LevelAtomicBatch   = 3 // nats-server 2.12: atomic batches, counters
 	LevelResetConsumer = 4 // nats-server 2.14: fast batches, consumer reset
@@ -38,7 +39,7 @@ var ErrServerTooOld = errors.New("broker is too old")
 type State struct {
 	// Connected is true after the first connect and each reconnect, false after a loss.
 	Connected bool
-	// Err is why the connection was lost; nil for a wanted close.
+	// Err is why the connection was lost; nil if it was closed on purpose.
 	Err error
 }
 
@@ -48,10 +49,11 @@ type Config struct {
 	URL string
 	// InProcess connects to a broker inside this process instead of URL.
 	InProcess nats.InProcessConnProvider
-	// Token is what a broker inside this process asks for; for another one it stands in the URL.
+	// Token is the token for a broker inside this process; for any other broker it is part of the URL.
 	Token string
-	// CredsFile is a user's credentials file (JWT and seed), or a file with a bare nkey seed. A line "# inbox: PREFIX" in it
-	// names the subjects on which the user may receive answers, where the broker does not let it have the usual ones.
+	// CredsFile is a user's credentials file (JWT and seed), or a file with a bare nkey seed. A line "# inbox: PREFIX"
+	// in it gives the prefix of the subjects on which the user may receive answers, for a broker that does not allow
+	// the usual ones.
 	CredsFile string
 	// CAFile holds the PEM certificates that the broker's certificate is checked against; default the system's.
 	CAFile string
@@ -61,7 +63,8 @@ type Config struct {
 	Logger *slog.Logger
 	// OnState is called at each change, in order, from the connection's own goroutine: it must not block.
 	OnState func(State)
-	// ReconnectWait is the pause between two tries, at the start and later, plus up to half of it at random; default 1 s.
+	// ReconnectWait is the pause between two attempts, at the start and later, plus up to half of it at random; default
+	// 1 s.
 	ReconnectWait time.Duration
 }
 
@@ -74,9 +77,9 @@ type Conn struct {
 	logger *slog.Logger
 	closed chan struct{}
 	level  atomic.Int64 // highest API level seen
-	// unstored is what the broker does not store, by what it answered to the publishers on this connection.
+	// unstored is what the broker fails to store, judging by its answers to the publishers on this connection.
 	unstored unstored
-	// asking are those who want to hear what the broker refuses.
+	// asking holds the pending requests that a refusal of the broker ends.
 	asking refusals
 }
 
@@ -117,7 +120,8 @@ func Connect(ctx context.Context, cfg Config) (*Conn, error) {
 	return c, nil
 }
 
-// redact returns the hosts of the URL without anything secret. A bad URL is an error that does not repeat it.
+// redact returns the hosts of the URL without anything secret. For a bad URL it returns an error that does not quote
+// it.
 func redact(cfg Config) (string, error) {
 	if cfg.InProcess != nil {
 		return "in-process", nil
@@ -203,10 +207,10 @@ func (c *Conn) options(cfg Config) ([]nats.Option, error) {
 	return append(opts, creds...), err
 }
 
-// inboxLine begins the line of a credentials file that names the user's inbox.
+// inboxLine begins the line of a credentials file that gives the prefix of the user's inbox.
 const inboxLine = "# inbox:"
 
-// credentials distinguishes a credentials file from a bare seed by its content.
+// credentials returns the options for a file; by its content it distinguishes a credentials file from a bare seed.
 func credentials(file string) ([]nats.Option, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -288,7 +292,7 @@ func (c *Conn) dial(ctx context.Context, url string, opts []nats.Option) error {
 	return nil
 }
 
-// hopeless errors do not go away by waiting.
+// hopeless reports whether an error does not go away by waiting.
 func hopeless(err error) bool {
 	var cert *tls.CertificateVerificationError
 	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) ||
@@ -323,7 +327,8 @@ func advise(cfg Config, err error) error {
 	return fmt.Errorf("%s: %w", advice, err)
 }
 
-// apiLevel asks the server. Each answer is remembered, the highest wins: servers are not downgraded while connected.
+// apiLevel asks the server for its API level. Each answer is remembered, and the highest wins: servers are not
+// downgraded while connected.
 func (c *Conn) apiLevel(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -362,8 +367,8 @@ func (c *Conn) RequireAPILevel(ctx context.Context, level int, feature string) e
 // Connected reports whether the broker is connected right now.
 func (c *Conn) Connected() bool { return c.NC.IsConnected() }
 
-// Drain sends what is buffered and closes the connection. Close publishers and subscribers first. When ctx ends before
-// that is done the connection is closed hard and the context's error returned.
+// Drain sends what is buffered and closes the connection. Close publishers and subscribers first. If ctx ends before
+// that is done, the connection is closed hard and the context's error returned.
 func (c *Conn) Drain(ctx context.Context) error {
 	if err := c.NC.Drain(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		c.Close() // a connection that is just reconnecting cannot be drained

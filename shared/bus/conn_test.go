@@ -26,7 +26,7 @@ import (
 	"bobosync/shared/logging/logtest"
 )
 
-// messages returns those of all records of a log.
+// messages returns the messages of all records of a log.
 func messages(t *testing.T, log *logtest.Log) (texts []string) {
 	t.Helper()
 
@@ -55,7 +55,7 @@ func TestConnectWaitsForTheBroker(t *testing.T) {
 	}()
 
 	await.True(t, func() bool { return len(messages(t, &log)) > 0 }, timeout)
-	silent(t, got, 50*time.Millisecond) // many tries later
+	silent(t, got, 50*time.Millisecond) // many attempts later
 
 	_, port, err := net.SplitHostPort(addr)
 	require.NoError(t, err)
@@ -99,7 +99,7 @@ func TestConnectEndsWithItsContext(t *testing.T) {
 	require.ErrorIs(t, err, nats.ErrNoServers, "says what it waited for")
 }
 
-// A broker whose JetStream is off is not one to work with; the connection must not be left open either (goleak).
+// A broker without JetStream is of no use; nor may the connection be left open (goleak).
 func TestConnectNeedsJetStream(t *testing.T) {
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
 	require.NoError(t, err)

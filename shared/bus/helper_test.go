@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	timeout = 20 * time.Second // for what must happen
+	timeout = 20 * time.Second // for what must happen sooner or later
 	tick    = 5 * time.Millisecond
 	stream  = "S"
 	durable = "C"
@@ -93,7 +93,7 @@ func numbered(n int) []*message.Message {
 	return msgs
 }
 
-// subscribe hands out what pull makes of the rig's consumer.
+// subscribe hands out the batches that pull makes of the messages of the rig's consumer.
 func (r *rig) subscribe(tb testing.TB, pull bus.PullConfig, cfg bus.SubscriberConfig) (*bus.Subscriber, <-chan *message.Message) {
 	tb.Helper()
 
@@ -176,7 +176,7 @@ func (r *rig) consumerInfo(tb testing.TB) *jetstream.ConsumerInfo {
 	return ci
 }
 
-// settled waits until the consumer has nothing pending, and n acknowledged.
+// settled waits until the consumer has nothing pending, and n messages acknowledged.
 func (r *rig) settled(tb testing.TB, n int) {
 	tb.Helper()
 	await.True(tb, func() bool {
@@ -185,7 +185,7 @@ func (r *rig) settled(tb testing.TB, n int) {
 	}, timeout)
 }
 
-// own are n messages, each with a subject of its own, and with message ids if id is not nil.
+// own returns n messages, each with a subject of its own, and with message ids if id is not nil.
 func own(n int, id func(int) string) []*message.Message {
 	msgs := make([]*message.Message, n)
 	for i := range msgs {

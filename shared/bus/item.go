@@ -23,7 +23,7 @@ type Item struct {
 	Time time.Time
 	// NumDelivered counts deliveries, this one included.
 	NumDelivered uint64
-	// NumPending is how many messages of the consumer were still undelivered at that moment.
+	// NumPending is how many messages of the consumer were still undelivered at the time of this delivery.
 	NumPending uint64
 
 	msg         jetstream.Msg
@@ -47,7 +47,7 @@ const (
 	termed
 )
 
-// deliver puts a delivery into the item.
+// deliver fills the item from a delivery.
 func (i *Item) deliver(m jetstream.Msg) error {
 	meta, err := m.Metadata()
 	if err != nil {
@@ -63,10 +63,11 @@ func (i *Item) deliver(m jetstream.Msg) error {
 // Ack settles the item as done. It is the default when the batch is acked.
 func (i *Item) Ack() { i.set(disposition{kind: acked}) }
 
-// Nak makes the item be redelivered after delay. Items without a disposition in a nacked batch are redelivered after a back-off.
+// Nak makes the item be redelivered after delay. Items without a disposition in a nacked batch are redelivered after a
+// back-off.
 func (i *Item) Nak(delay time.Duration) { i.set(disposition{kind: nakked, delay: delay}) }
 
-// Term settles the item for good, as one that cannot be processed.
+// Term settles the item for good, because it cannot be processed.
 func (i *Item) Term(reason string) { i.set(disposition{kind: termed, reason: reason}) }
 
 func (i *Item) set(d disposition) {
@@ -85,7 +86,7 @@ func (i *Item) get() disposition {
 // IsSettled reports whether the item has a disposition.
 func (i *Item) IsSettled() bool { return i.get().kind != unsettled }
 
-// Termed returns the reason for which the item was settled for good with Term, and whether it was.
+// Termed returns the reason that was given to Term, and whether the item was settled with it.
 func (i *Item) Termed() (reason string, ok bool) {
 	d := i.get()
 	return d.reason, d.kind == termed
@@ -103,8 +104,8 @@ func (i *Item) final(ack bool, backoff Backoff) disposition {
 	}
 }
 
-// apply sends the disposition to the server. An error means that it was not sent: the message is then redelivered after the
-// consumer's AckWait.
+// apply sends the disposition to the server. If it returns an error, the disposition was not sent: the message is then
+// redelivered after the consumer's AckWait.
 func (d disposition) apply(m jetstream.Msg) error {
 	switch d.kind {
 	case termed:
@@ -116,10 +117,10 @@ func (d disposition) apply(m jetstream.Msg) error {
 	}
 }
 
-// Backoff returns how long a message rests after it was delivered n times (1 or more) without success.
+// Backoff returns how long a message rests after n deliveries (1 or more) without success.
 type Backoff func(n uint64) time.Duration
 
-// DefaultBackoff is 1 s, doubled with each delivery, up to a minute.
+// DefaultBackoff waits 1 s, doubled with each delivery, up to a minute.
 func DefaultBackoff(n uint64) time.Duration {
 	return min(time.Second<<min(n-min(n, 1), 6), time.Minute)
 }

@@ -13,8 +13,8 @@ import (
 
 // Keys of metadata, and headers.
 const (
-	// MsgIDKey is the metadata key (and header) by which the stream drops duplicates within its window. It is not set by
-	// itself: the UUID would not do, since a message that is passed on within its own stream would vanish.
+	// MsgIDKey is the metadata key (and header) by which the stream drops duplicates within its window. It is not set
+	// automatically. The UUID would not do: a message that is passed on within its own stream would vanish.
 	MsgIDKey = jetstream.MsgIDHeader
 	// UUIDHeader carries the Watermill UUID.
 	UUIDHeader = "Bobo-Message-Uuid"
@@ -38,7 +38,7 @@ func subjectOf(m *message.Message, topic string) string {
 	return topic
 }
 
-// marshal turns Watermill messages into those of NATS. Metadata that a header cannot carry unchanged are an error: the
+// marshal turns Watermill messages into NATS messages. Metadata that a header cannot carry unchanged are an error: the
 // client library would silently drop such a key, and rewrite such a value.
 func marshal(topic string, messages []*message.Message) ([]*nats.Msg, error) {
 	out := make([]*nats.Msg, len(messages))
@@ -82,10 +82,10 @@ func validKey(k string) bool {
 	}) < 0
 }
 
-// unmarshal makes the Watermill message of a batch. Its payload is that of the items, one a line; the items' data become
-// parts of it. The UUID and the metadata are those of the first item, without the server's own "Nats-…" headers, so that a
-// message which is passed on does not take its message id or its expectations with it. Of a header with several values the
-// metadata hold the first. Without a UUID header the UUID is "stream-sequence".
+// unmarshal makes the Watermill message of a batch. Its payload is that of the items, one per line; the items' data
+// become parts of it. The UUID and the metadata are those of the first item, without the server's own "Nats-…" headers,
+// so that a message that is passed on does not take its message id or its expectations with it. If a header has several
+// values, the metadata hold the first. Without a UUID header, the UUID is "stream-sequence".
 func unmarshal(ctx context.Context, b *Batch) *message.Message {
 	first := b.Items[0]
 	uuid := first.Headers.Get(UUIDHeader)

@@ -24,9 +24,9 @@ import (
 // MaxBatch is the most messages that a server takes in one atomic batch.
 const MaxBatch = 1000
 
-// Errors of publishing, to be found with errors.Is.
+// Errors of publishing, for use with errors.Is.
 var (
-	// ErrStreamFull means that the stream or the broker's storage limit is reached: wait, then publish again.
+	// ErrStreamFull means that the stream or the broker has reached its storage limit: wait, then publish again.
 	ErrStreamFull = errors.New("stream is full")
 	// ErrNoStream means that no stream takes the subject, or that JetStream is not available.
 	ErrNoStream = errors.New("no stream takes this subject")
@@ -46,9 +46,9 @@ type PublisherConfig struct {
 	Timeout time.Duration
 }
 
-// Publisher is a message.Publisher whose topics are subjects. When a call returns nil, every message is stored: synced
-// to disk if the broker is set so. After an error the outcome of each message is open; publish them all again, and give
-// them message ids if twice would hurt. It may be used from several goroutines.
+// Publisher is a message.Publisher whose topics are subjects. When a call returns nil, every message is stored, and
+// synced to disk if the broker is set so. After an error the outcome of each message is unknown; publish them all
+// again, and give them message ids if storing one twice would hurt. It may be used from several goroutines.
 type Publisher struct {
 	conn   *Conn
 	js     jetstream.JetStream // its own, so that Close ends only this publisher's acknowledgements
@@ -88,8 +88,8 @@ func (p *Publisher) Publish(topic string, messages ...*message.Message) error {
 	return p.publish(messages[0].Context(), topic, messages)
 }
 
-// PublishAll stores messages that NewMessage made, each under its own subject, one by one, many in flight. Its error counts
-// the failures and joins their causes.
+// PublishAll stores messages made by NewMessage, each under its own subject, one by one, with many in flight. Its error
+// counts the failures and joins their causes.
 func (p *Publisher) PublishAll(ctx context.Context, messages ...*message.Message) error {
 	if len(messages) == 0 {
 		return nil
@@ -114,7 +114,7 @@ func (p *Publisher) publish(ctx context.Context, topic string, messages []*messa
 	return err
 }
 
-// begin counts a call in, so that Close can wait for it, and sets its deadline.
+// begin registers a call, so that Close can wait for it, and sets its deadline.
 func (p *Publisher) begin(ctx context.Context) (context.Context, func(), error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -143,7 +143,7 @@ type flight struct {
 	attempt *attempt
 }
 
-// publishEach returns the sequence of the last message that was stored.
+// publishEach returns the highest sequence of the messages that it has stored.
 func (p *Publisher) publishEach(ctx context.Context, msgs []*nats.Msg) (uint64, error) {
 	f := flight{p: p, futures: make([]jetstream.PubAckFuture, 0, min(len(msgs), p.cfg.Window)), attempt: p.conn.unstored.begin(family(msgs[0].Subject))}
 	for _, m := range msgs {
@@ -165,7 +165,7 @@ func (p *Publisher) publishEach(ctx context.Context, msgs []*nats.Msg) (uint64, 
 	return f.last, f.errs.join(len(msgs)-f.stored, len(msgs))
 }
 
-// send waits for a place in the window, first by settling this call's own messages, and puts m on the wire.
+// send waits for a place in the window, settling this call's own messages first, and puts m on the wire.
 func (f *flight) send(ctx context.Context, m *nats.Msg) error {
 	for !f.p.window.TryAcquire(1) {
 		if len(f.futures) > 0 {
@@ -211,16 +211,16 @@ func (f *flight) settleOldest(ctx context.Context) {
 	}
 }
 
-// PublishBatch stores messages that NewMessage made, each under its own subject, in atomic batches of up to MaxBatch, in
-// order: of each batch all or nothing becomes visible. It is the fast way to a broker that syncs each write. It returns the
-// stream's sequence of the last message that was stored.
+// PublishBatch stores messages made by NewMessage, each under its own subject, in order, in atomic batches of up to
+// MaxBatch: all of a batch becomes visible, or nothing. It is the fast way to a broker that syncs each write. It
+// returns the stream's sequence of the last message that was stored.
 //
-// A server refuses a whole batch in which one message id is known already (error 10201), for example because the answer
-// to an earlier call was lost. Such a batch is published again message by message, so that all of it is stored and
-// nothing twice; only then its messages become visible one by one.
+// A server refuses a whole batch if it already knows one of the message ids (error 10201), for example because the
+// answer to an earlier call was lost. Such a batch is published again message by message, so that all of it is stored
+// and nothing twice. Only in this case do its messages become visible one by one.
 //
-// Errors wrap ErrServerTooOld (before 2.12), ErrNoAtomicPublish, ErrStreamFull, ErrNoStream or ErrWrongSequence. Batches
-// before the failed one stay stored.
+// Errors wrap ErrServerTooOld (before 2.12), ErrNoAtomicPublish, ErrStreamFull, ErrNoStream or ErrWrongSequence.
+// Batches before the failed one stay stored.
 func (p *Publisher) PublishBatch(ctx context.Context, messages ...*message.Message) (last uint64, err error) {
 	msgs, ctx, done, err := p.beginBatch(ctx, messages)
 	if err != nil {
@@ -239,8 +239,8 @@ func (p *Publisher) PublishBatch(ctx context.Context, messages ...*message.Messa
 	return last, nil
 }
 
-// PublishWhole is PublishBatch of at most MaxBatch messages. It reports also whether they lie one right behind the other, up to the
-// last; they do unless some of them had been stored before.
+// PublishWhole is PublishBatch for at most MaxBatch messages. It also reports whether the messages directly follow one
+// another in the stream, up to the last; they do unless some of them had been stored before.
 func (p *Publisher) PublishWhole(ctx context.Context, messages ...*message.Message) (last uint64, whole bool, err error) {
 	msgs, ctx, done, err := p.beginBatch(ctx, messages)
 	if err != nil {
@@ -273,20 +273,22 @@ func (p *Publisher) beginBatch(ctx context.Context, messages []*message.Message)
 const (
 	// chunkTimeout is how long the broker may take to store one atomic batch, which it syncs once.
 	chunkTimeout = 8 * time.Second
-	// firstTimeout is how long it may take to answer the batch's first message, which it only buffers. The library does not let a context
-	// end this: a broker that was killed just then would block, for the publisher's whole time-out, all who need what its caller has locked.
+	// firstTimeout is how long it may take to answer the batch's first message, which it only buffers. The library does
+	// not let a context end this wait. If a broker is killed just then, all who need what the caller has locked would
+	// otherwise be blocked for the publisher's whole timeout.
 	firstTimeout = 3 * time.Second
 )
 
-// publishChunk publishes one atomic batch. The library writes its headers into the messages, so that they are copied before they
-// are published again.
+// publishChunk publishes one atomic batch. The library writes its headers into the messages, so it gets copies: the
+// originals may be published again.
 func (p *Publisher) publishChunk(ctx context.Context, msgs []*nats.Msg) (last uint64, whole bool, err error) {
 	batch := make([]*nats.Msg, len(msgs))
 	for i, m := range msgs {
 		batch[i] = &nats.Msg{Subject: m.Subject, Data: m.Data, Header: maps.Clone(m.Header)}
 	}
 
-	// The answer never comes if the broker was killed meanwhile, and a service that is being stopped must not wait for it.
+	// If the broker was killed meanwhile, the answer never arrives, and a service that is being stopped must not wait
+	// for it.
 	bounded, cancel := context.WithTimeout(ctx, chunkTimeout)
 	defer cancel()
 
@@ -323,7 +325,7 @@ func (p *Publisher) Close() error {
 	return nil
 }
 
-// failures counts errors by their text, so that a thousand alike make one line.
+// failures counts errors by their text, so that a thousand equal errors make one line.
 type failures struct {
 	total   int
 	subject string
@@ -341,7 +343,7 @@ func (f *failures) add(subject string, err error) {
 	}
 }
 
-// join returns nil if nothing failed, else an error about so many messages that were not stored.
+// join returns nil if nothing failed, otherwise an error that says how many of the messages were not stored.
 func (f *failures) join(unsent, of int) error {
 	if f.total == 0 {
 		return nil
@@ -404,7 +406,7 @@ func isFull(err error) bool {
 // isFullStream reports whether a stream has reached its own limit.
 func isFullStream(err error) bool {
 	var api *jetstream.APIError
-	// The code is that of any failed store; only its text names a limit ("maximum bytes exceeded").
+	// Every failed store has this code; only the text names a limit ("maximum bytes exceeded").
 	return errors.As(err, &api) && api.ErrorCode == codeStoreFailed && strings.HasPrefix(api.Description, "maximum ")
 }
 

@@ -120,7 +120,8 @@ func TestPublishBatch(t *testing.T) {
 	assert.Zero(t, last)
 }
 
-// TestABatchThatNobodyAnswersIsGivenUp: a broker that was killed behind the first message, for which a subscriber stands that says nothing.
+// TestABatchThatNobodyAnswersIsGivenUp: a subscriber that never answers represents a broker that was killed right after
+// the first message.
 func TestABatchThatNobodyAnswersIsGivenUp(t *testing.T) {
 	t.Parallel()
 
@@ -157,7 +158,8 @@ func TestPublishAllKeepsEachSubject(t *testing.T) {
 	}
 }
 
-// The answer to a batch was lost, or its boundaries moved after a crash: each message must end up stored exactly once.
+// The answer to a batch was lost, or the limits of the batch moved after a crash: each message must end up stored
+// exactly once.
 func TestPublishBatchWithKnownIDs(t *testing.T) {
 	r := newRig(t)
 	p := r.publisher(t, bus.PublisherConfig{})
@@ -204,7 +206,7 @@ func TestPublishEndsWithItsContext(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	// More than the window holds: must not hang.
+	// More than the window holds: it must not hang.
 	msgs := numbered(20)
 	msgs[0].SetContext(ctx)
 	require.Error(t, p.Publish(subject, msgs...))

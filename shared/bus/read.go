@@ -1,5 +1,5 @@
-// Reading what a stream holds, without a consumer: making one is a right that no service has at a broker that keeps its users
-// apart, since a consumer's settings can name a subject to deliver to.
+// Reading what a stream holds, without a consumer. No service has the right to make a consumer at a broker that keeps
+// its users apart, since a consumer's settings can name a subject to deliver to.
 
 package bus
 
@@ -16,29 +16,30 @@ import (
 )
 
 const (
-	// readBatch is the most messages that are asked for at a time, and readBytes the most bytes of them.
+	// readBatch is the most messages that are requested at a time, and readBytes the most bytes of them.
 	readBatch = 1000
 	readBytes = 8 << 20
-	// lagPollInterval is how soon a replica that does not hold the newest messages yet is asked again, and lagTimeout how long in all.
+	// lagPollInterval is how soon a replica that does not hold the newest messages yet is asked again, and lagTimeout
+	// for how long in all.
 	lagPollInterval = 100 * time.Millisecond
 	lagTimeout      = 10 * time.Second
 )
 
 // ReadFrom chooses what Read reads. The zero value is all of a stream.
 type ReadFrom struct {
-	// Subject takes only messages that fit it; it may have wildcards.
+	// Subject selects only messages whose subjects match it; it may have wildcards.
 	Subject string
-	// Since takes only messages that the broker stored then or later.
+	// Since selects only messages that the broker stored then or later.
 	Since time.Time
-	// After takes only messages behind this sequence.
+	// After selects only messages behind this sequence.
 	After uint64
 }
 
-// Read calls f for the messages that a stream holds when it begins, in their order, as far as from takes them; it may go on to
-// messages that were stored meanwhile. It needs a stream with direct access (AllowDirect).
+// Read calls f, in order, for the messages that from selects of those that the stream holds when Read begins; it may go
+// on to messages that were stored meanwhile. It needs a stream with direct access (AllowDirect).
 //
-// Any replica may answer, and one may lag behind: where all is read, Read waits until it has seen the last message
-// that the stream's leader reported.
+// Any replica may answer, and one may lag behind. When it reads everything, Read therefore waits until it has seen the
+// last message that the stream's leader reported.
 func Read(ctx context.Context, js jetstream.JetStream, stream string, from ReadFrom, f func(data []byte, subject string)) error {
 	return Scan(ctx, js, stream, from, func(m *jetstream.RawStreamMsg) bool {
 		f(m.Data, m.Subject)
@@ -46,7 +47,7 @@ func Read(ctx context.Context, js jetstream.JetStream, stream string, from ReadF
 	})
 }
 
-// Scan is Read with all that belongs to a message, until f returns false.
+// Scan is like Read, but passes everything that belongs to a message, and ends when f returns false.
 func Scan(ctx context.Context, js jetstream.JetStream, stream string, from ReadFrom, f func(m *jetstream.RawStreamMsg) (more bool)) error {
 	s, err := js.Stream(ctx, stream)
 	if err != nil {
@@ -88,15 +89,15 @@ func Scan(ctx context.Context, js jetstream.JetStream, stream string, from ReadF
 	return nil
 }
 
-// reader is how far one reading has come.
+// reader is the state of one reading.
 type reader struct {
 	js     jetstream.JetStream
 	stream string
 	from   ReadFrom
 	handle func(m *jetstream.RawStreamMsg) bool
-	// next is the sequence to go on with; before the first batch from a time it is not used.
+	// next is the sequence to continue with; it is not used before the first batch of a reading that begins at a time.
 	next uint64
-	// enough: nothing more is wanted.
+	// enough is set when nothing more is wanted.
 	enough bool
 }
 

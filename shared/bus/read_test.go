@@ -12,7 +12,7 @@ import (
 	"bobosync/shared/bustest"
 )
 
-// TestRead: all of a stream in its order, more than one batch of it, and the parts that can be chosen.
+// TestRead: a whole stream in its order, of more than one batch, and the parts that can be selected.
 func TestRead(t *testing.T) {
 	t.Parallel()
 	js := bustest.Start(t).Connect(t).JS

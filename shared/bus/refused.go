@@ -1,6 +1,6 @@
 package bus
 
-// What the broker refuses: it reports that on the connection, and not to the caller that waits for an answer.
+// Requests that the broker refuses: it reports that on the connection, and not to the caller that waits for an answer.
 
 import (
 	"context"
@@ -11,17 +11,18 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// ErrNotAllowed means that the broker does not let this user send that.
+// ErrNotAllowed means that the broker does not let this user send what was to be sent.
 var ErrNotAllowed = errors.New("the broker does not let this user do that")
 
-// refusals are the contexts of pending requests, by the subject in quotes, as the broker names it.
+// refusals holds the pending requests: how to end the context of each, by the subject in quotes, as the broker names
+// it.
 type refusals struct {
 	mu     sync.Mutex
 	asking map[*string]context.CancelCauseFunc
 }
 
-// Heed returns a context for a request: it ends, with ErrNotAllowed as its cause, when the broker refuses what is sent to subject, or
-// anything at all if that is empty. An answer would be waited for in vain.
+// Heed returns a context for a request. It ends, with ErrNotAllowed as its cause, when the broker refuses what is sent
+// to subject, or anything at all if subject is empty: there will be no answer to wait for.
 func (c *Conn) Heed(ctx context.Context, subject string) (context.Context, context.CancelFunc) {
 	if subject != "" {
 		subject = `"` + subject + `"`

@@ -10,10 +10,10 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
 )
 
-// NewRouter returns a Watermill Router in which a panicking handler fails its message, and nothing more. Give Close more
+// NewRouter returns a Watermill Router in which a panic in a handler fails only the handler's message. Give Close more
 // time than the subscribers' CloseTimeout. Watermill's notices are logged at DEBUG.
 //
-// Middlewares are put around the handlers outside of what recovers from panics: to them a panic is an error.
+// Middlewares are put around what recovers from the handlers' panics: to them a panic is an error.
 //
 // The Router closes the publisher of a handler together with the handler's subscription: give AddHandler a publisher of
 // its own, or use AddConsumerHandler and publish from within.

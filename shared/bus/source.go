@@ -12,20 +12,21 @@ import (
 	"bobosync/shared/pause"
 )
 
-// ErrConsumerLost means that the stream or the consumer does not exist (any more) on the broker, or is not one that this
-// package can use.
+// ErrConsumerLost means that the stream or the consumer does not exist (any more) on the broker, or is not one that
+// this package can use.
 var ErrConsumerLost = errors.New("consumer does not exist")
 
-// Source yields batches. PullSource makes one of a consumer; a service may have its own, say over several consumers under
-// leases.
+// Source yields batches. PullSource returns one that reads a single consumer; a service may have its own, say over
+// several consumers under leases.
 type Source interface {
-	// Fetch waits for a batch with at least one item, or until ctx ends; then its error is reported nowhere. After any
-	// other error it is called again, with a back-off.
+	// Fetch waits for a batch with at least one item, or until ctx ends; in that case its error is not reported. After
+	// any other error it is called again, with a back-off.
 	Fetch(ctx context.Context) (*Batch, error)
 }
 
-// Waits of a PullSource. Pulls end after defaultPullWait, because one that is cut off may lose what the server sends at
-// that moment until AckWait is over. It is therefore also how long closing an idle subscriber takes at most.
+// Waits of a PullSource. A pull is left to end by itself, after defaultPullWait: if it were cut off, what the server
+// sends at that moment could be lost until AckWait is over. Closing an idle subscriber therefore takes at most that
+// long.
 const (
 	defaultPullWait      = time.Second
 	firstRest, longRest  = 50 * time.Millisecond, 5 * time.Second
@@ -42,21 +43,22 @@ type PullConfig struct {
 	MaxItems int
 	// MaxBytes is the most bytes of a batch, as on the wire; 0 means no limit. The first message is exempt.
 	MaxBytes int
-	// Linger is how long to wait for more after the first message; 0 takes what is there.
+	// Linger is how long to wait for more messages after the first one; 0 takes what is there.
 	Linger time.Duration
-	// Gather has it wait for more for as long as the batch before was worked on, but at most so long: where a batch costs much
-	// whatever its size, fewer are made, and who works beside has time to bring more.
+	// Gather makes it wait for more for as long as the previous batch was worked on, but at most this long. Where a
+	// batch costs much whatever its size, this makes fewer batches, and those who work alongside have time to bring
+	// more.
 	Gather time.Duration
 	// PullWait is the longest pull, and so the longest that closing an idle subscription takes; default 1 s.
 	PullWait time.Duration
-	// OnLost is called once per loss: the consumer or its stream is gone; the error wraps ErrConsumerLost. The source
-	// goes on when they are back. It may provision them; it must not close the subscriber.
+	// OnLost is called once per loss, when the consumer or its stream is gone; the error wraps ErrConsumerLost. The
+	// source goes on when they are back. OnLost may provision them; it must not close the subscriber.
 	OnLost func(error)
 	// Logger, default slog.Default.
 	Logger *slog.Logger
 }
 
-// PullSource returns a source that takes from one consumer, which it looks up at the first Fetch. When the consumer is
+// PullSource returns a source that reads one consumer, which it looks up at the first Fetch. If the consumer is
 // missing, then or later, the source waits until it is there.
 func PullSource(conn *Conn, cfg PullConfig) Source {
 	if cfg.MaxItems <= 0 {
@@ -85,7 +87,7 @@ type pullSource struct {
 	cons    jetstream.Consumer // nil until it is found, and again when it is lost
 	ackWait time.Duration
 	lost    bool
-	// given is when the batch before was handed out, and worked how long it was worked on.
+	// given is when the previous batch was handed out, and worked how long it was worked on.
 	given  time.Time
 	worked time.Duration
 }
@@ -123,7 +125,7 @@ func (s *pullSource) Fetch(ctx context.Context) (*Batch, error) {
 	return nil, ctx.Err()
 }
 
-// pull makes a batch of what is there, or of what comes within a pull.
+// pull makes a batch of the messages that are there, or that arrive within a pull.
 func (s *pullSource) pull(ctx context.Context) (*Batch, error) {
 	if s.cons == nil {
 		if err := s.bind(ctx); err != nil {
@@ -184,15 +186,16 @@ func (s *pullSource) lookUp(ctx context.Context) (jetstream.Consumer, error) {
 	return cons, nil
 }
 
-// linger adds what is there and what comes within Linger or Gather to a batch that has its first item. A failure only ends it: what
-// is there can be worked on. A long wait is cut into pieces, so that a shutdown need not sit it out.
+// linger adds to a batch that has its first item what is there and what arrives within Linger or Gather. A failure only
+// ends the wait, since the batch can be worked on as it is. A long wait is cut into pieces, so that a shutdown need not
+// sit it out.
 func (s *pullSource) linger(ctx context.Context, b *Batch) {
 	end := time.Now().Add(max(s.cfg.Linger, min(s.worked, s.cfg.Gather)))
 	for len(b.Items) < s.cfg.MaxItems {
 		piece := min(time.Until(end), s.cfg.PullWait)
 		started := time.Now()
 		_, err := b.Fill(s.cons, s.cfg.MaxItems-len(b.Items), s.cfg.MaxBytes, piece)
-		// A pull that ends before its time has met the limit of bytes.
+		// A pull that ends before its time has reached the limit of bytes.
 		if err != nil || time.Since(started) < piece || ctx.Err() != nil || !time.Now().Before(end) {
 			return
 		}

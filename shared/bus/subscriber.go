@@ -15,7 +15,7 @@ import (
 
 const (
 	defaultCloseTimeout = 20 * time.Second
-	// abandonGrace is what handlers get to answer the end of their context.
+	// abandonGrace is how long handlers get to react to the end of their context.
 	abandonGrace = time.Second
 	// firstRetry and longRetry bound the waits after a source has failed.
 	firstRetry, longRetry = time.Second, 5 * time.Second
@@ -34,14 +34,14 @@ type SubscriberConfig struct {
 	Logger *slog.Logger
 }
 
-// Subscriber is a message.Subscriber that yields one Watermill message for a batch, so that Watermill's middlewares act on
-// a unit of work, such as a transaction or a call of a remote API. The message's payload is that of the batch's items, one
-// a line, and so that of the item itself in a batch of one; BatchFrom finds the items, each of which can be settled by
-// itself.
+// Subscriber is a message.Subscriber that yields one Watermill message for each batch, so that Watermill's middlewares
+// act on a unit of work, such as a transaction or a call to a remote API. The message's payload is that of the batch's
+// items, one per line; the payload of a batch of one is that of its item. BatchFrom finds the items, each of which can
+// be settled by itself.
 //
-// Batches of a topic come one after the other. While one is in a handler's hands its AckWait is extended, for as long as it
-// takes: bound handlers with a timeout of their own. The message's context outlives the end of the subscription's by
-// CloseTimeout. The output channel is closed last, when all acknowledgements are sent.
+// The batches of a topic are handed out one after another. While a handler works on a batch, its AckWait is extended,
+// for as long as that takes: bound handlers with a timeout of their own. The message's context outlives the
+// subscription's by CloseTimeout. The output channel is closed last, when all acknowledgements are sent.
 type Subscriber struct {
 	conn *Conn
 	cfg  SubscriberConfig
@@ -102,7 +102,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	return out, nil
 }
 
-// Close stops fetching, waits for the batches handed out, within CloseTimeout, settles them and closes the output
+// Close stops fetching, waits up to CloseTimeout for the batches handed out, settles them and closes the output
 // channels. It is safe to call twice.
 func (s *Subscriber) Close() error {
 	s.mu.Lock()
@@ -113,7 +113,7 @@ func (s *Subscriber) Close() error {
 	return nil
 }
 
-// next takes one batch through. False means the end.
+// next fetches a batch, hands it out and settles it. It returns false at the end of the subscription.
 func (s *Subscriber) next(stop context.Context, source Source, out chan<- *message.Message) bool {
 	b, ok := s.fetch(stop, source)
 	if !ok {
@@ -165,8 +165,8 @@ func (s *Subscriber) fetch(stop context.Context, source Source) (*Batch, bool) {
 	return nil, false
 }
 
-// await waits for Ack (true) or Nack. After stop it waits for CloseTimeout, ends the message's context, and waits a little
-// longer; then ok is false.
+// await waits for Ack (true) or Nack. After stop it waits for CloseTimeout, ends the message's context, and waits a
+// little longer; then ok is false.
 func (s *Subscriber) await(stop context.Context, msg *message.Message, abandon context.CancelFunc) (ack, ok bool) {
 	if ack, ok = answered(msg, stop.Done()); ok {
 		return ack, ok

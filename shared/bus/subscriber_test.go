@@ -44,7 +44,8 @@ func TestMessageArrivesWhole(t *testing.T) {
 func TestUnsettledMessageComesAgainAfterAckWait(t *testing.T) {
 	r := newRig(t, ackWait(300*time.Millisecond))
 	r.publish(t, 1)
-	// A consumer that dies with the message in its hands: it neither settles it nor keeps it alive.
+	// A consumer that dies while it holds the message: it neither settles the message nor keeps it from being
+	// redelivered.
 	fetched, err := r.cons.Fetch(1)
 	require.NoError(t, err)
 	receive(t, fetched.Messages())
@@ -109,7 +110,7 @@ func TestTerm(t *testing.T) {
 	r.settled(t, 2)
 }
 
-// Close in the middle of the work, through a Router, as a service does it.
+// Close is called in the middle of the work, through a Router, as a service does it.
 func TestCloseLeavesNothingPending(t *testing.T) {
 	r := newRig(t, ackWait(time.Minute))
 	r.publish(t, 500)
@@ -249,7 +250,7 @@ func TestLostConsumer(t *testing.T) {
 			require.NoError(t, remove(r))
 			require.ErrorIs(t, receive(t, lost), bus.ErrConsumerLost)
 
-			silent(t, lost, 200*time.Millisecond) // told once
+			silent(t, lost, 200*time.Millisecond) // reported once
 			r.provision(t)
 			r.publish(t, 1)
 			receive(t, out).Ack()

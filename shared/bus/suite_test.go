@@ -15,7 +15,7 @@ import (
 	"bobosync/shared/bustest"
 )
 
-// provisioned is a subscriber for which a stream is made for each topic and a consumer for each group, as deployment does in
+// provisioned is a subscriber that makes a stream for each topic and a consumer for each group, as deployment does in
 // production.
 type provisioned struct {
 	*bus.Subscriber
@@ -44,8 +44,8 @@ func (p provisioned) Subscribe(ctx context.Context, topic string) (<-chan *messa
 	return p.Subscriber.Subscribe(ctx, topic)
 }
 
-// TestWatermillSuite runs Watermill's own tests for implementations on the publisher and the subscriber that the services use,
-// with batches of one message. What is switched off, and why:
+// TestWatermillSuite runs Watermill's own tests for implementations on the publisher and the subscriber that the
+// services use, with batches of one message. What is switched off, and why:
 //   - ExactlyOnceDelivery: JetStream delivers at least once, and so does this package.
 //   - NewSubscriberReceivesOldMessages: a durable consumer remembers what it has delivered, whoever subscribes.
 //   - RequireSingleInstance: publishers and subscribers may be any number.
@@ -66,7 +66,7 @@ func TestWatermillSuite(t *testing.T) {
 			CloseTimeout: 2 * time.Second, Backoff: func(uint64) time.Duration { return 10 * time.Millisecond }, Logger: bustest.Logger(),
 		})
 		require.NoError(t, err)
-		// The suite does not close all that it opens.
+		// The suite does not close everything that it opens.
 		t.Cleanup(func() { require.NoError(t, errors.Join(pub.Close(), sub.Close())) })
 
 		return pub, provisioned{Subscriber: sub, conn: conn, group: group}

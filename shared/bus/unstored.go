@@ -1,6 +1,6 @@
 package bus
 
-// Tracks failed writes: a stream frozen by a full disk can still be read.
+// This file tracks failed writes: a stream frozen by a full disk can still be read.
 
 import (
 	"context"
@@ -16,24 +16,25 @@ import (
 const (
 	// unanswered is how long the broker may take to confirm a message before that is reported.
 	unanswered = 5 * time.Second
-	// unstoredFor is how long a failed write is reported if nobody has retried it: a caller that has something to store retries.
+	// unstoredFor is how long a failed write is reported if nobody has retried it: a caller that has something to store
+	// retries.
 	unstoredFor = 5 * time.Minute
 )
 
-// Unstored is since when the broker has stored nothing of a family of subjects, and what it said last.
+// Unstored says since when the broker has stored nothing of a family of subjects, and what it said last.
 type Unstored struct {
 	Since  time.Time `json:"since"`
 	Reason string    `json:"reason"`
 }
 
-// unstored keeps that by family of subjects, and by bucket. The zero value is ready.
+// unstored keeps this for each family of subjects, and for each bucket. The zero value is ready to use.
 type unstored struct {
 	mu    sync.Mutex
 	all   map[string]failing
-	under map[*attempt]bool // waits for the broker's answer
+	under map[*attempt]bool // attempts that wait for the broker's answer
 	// restored is when the broker last stored again what it had not stored before, or could be reached again.
 	restored time.Time
-	// server is the one that is connected.
+	// server is the id of the server that is connected.
 	server string
 }
 
@@ -42,13 +43,14 @@ type failing struct {
 	last time.Time
 }
 
-// attempt is something that is being stored.
+// attempt is a write that is under way.
 type attempt struct {
 	what     string
 	progress time.Time // when it began, or the broker last confirmed a part of it
 }
 
-// begin notes that a message of a subject is being stored; the caller calls note when that has ended.
+// begin records that a write to what, a family of subjects or a bucket, is under way; the caller calls note when it has
+// ended.
 func (u *unstored) begin(what string) *attempt {
 	a := &attempt{what: what, progress: time.Now()}
 
@@ -64,7 +66,7 @@ func (u *unstored) begin(what string) *attempt {
 	return a
 }
 
-// goesOn notes that the broker has confirmed a part of it.
+// goesOn records that the broker has confirmed a part of the write.
 func (u *unstored) goesOn(a *attempt) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -72,7 +74,8 @@ func (u *unstored) goesOn(a *attempt) {
 	a.progress = time.Now()
 }
 
-// note records a result. Rejections of the message itself, and missing or full streams, do not count: they are reported elsewhere.
+// note records a result. Rejections of the message itself, and missing or full streams, do not count: they are reported
+// elsewhere.
 func (u *unstored) note(a *attempt, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -103,7 +106,7 @@ func (u *unstored) note(a *attempt, err error) {
 	}
 }
 
-// list returns what is not stored, or has waited for long.
+// list returns what the broker is failing to store, or has not confirmed for too long.
 func (u *unstored) list(now time.Time) map[string]Unstored {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -124,8 +127,8 @@ func (u *unstored) list(now time.Time) map[string]Unstored {
 	return out
 }
 
-// Unstored returns the families of subjects, and the buckets, of which the broker has stored nothing since storing first failed. It is
-// empty while there is no connection.
+// Unstored returns the families of subjects, and the buckets, to which the broker has stored nothing since storing
+// first failed. It is empty while there is no connection.
 func (c *Conn) Unstored() map[string]Unstored {
 	if !c.Connected() {
 		return nil
@@ -133,8 +136,8 @@ func (c *Conn) Unstored() map[string]Unstored {
 	return c.unstored.list(time.Now())
 }
 
-// reconnected notes that the broker can be reached again. A different server gets a clean slate: a write that still fails shows on the
-// next attempt, and what is seldom written would be reported for long.
+// reconnected records that the broker can be reached again. A different server gets a clean slate: a write that still
+// fails shows on the next attempt, and an old failure of something that is seldom written would be reported for long.
 func (u *unstored) reconnected(server string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -147,8 +150,8 @@ func (u *unstored) reconnected(server string) {
 	u.server = server
 }
 
-// Restored is when the broker could last be reached again, or stored again what it had not stored: what came before need not have gone
-// its way yet. It is zero if there never was such trouble.
+// Restored returns when the broker could last be reached again, or last stored again what it had failed to store. What
+// was published before then may still be on its way. It is zero if there never was such trouble.
 func (c *Conn) Restored() time.Time {
 	c.unstored.mu.Lock()
 	defer c.unstored.mu.Unlock()
@@ -184,7 +187,7 @@ func (w watched) KeyValue(ctx context.Context, bucket string) (jetstream.KeyValu
 	return watchedBucket{kv, w.unstored}, nil
 }
 
-// watchedBucket does the same for a bucket.
+// watchedBucket records failed writes to a bucket.
 type watchedBucket struct {
 	jetstream.KeyValue
 	unstored *unstored

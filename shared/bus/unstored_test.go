@@ -12,7 +12,7 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
-// TestUnstored: only what says that the broker cannot store counts, until it does.
+// TestUnstored: only errors that mean that the broker cannot store count, until it can.
 func TestUnstored(t *testing.T) {
 	t.Parallel()
 
@@ -40,7 +40,7 @@ func TestUnstored(t *testing.T) {
 	}
 }
 
-// TestRestored: it is told when trouble was last over, and none is made up.
+// TestRestored: Restored returns when trouble was last over, and only if there was any.
 func TestRestored(t *testing.T) {
 	t.Parallel()
 	const what = "bobo.entries.>"
@@ -72,7 +72,8 @@ func TestRestored(t *testing.T) {
 	}
 }
 
-// TestUnstoredForHowLong: it is told since when nothing is stored, until something is, or nobody has tried for a while.
+// TestUnstoredForHowLong: it is reported since when nothing is stored, until something is stored, or nobody has tried
+// for a while.
 func TestUnstoredForHowLong(t *testing.T) {
 	t.Parallel()
 	const what, other = "bobo.updates.>", "bucket bobo_state"

@@ -12,7 +12,8 @@ import (
 	"bobosync/shared/await"
 )
 
-// TestABrokerThatStartsAnewBeginsAnew: what it did not store before says nothing of it, and what a lost connection did not fix stays.
+// TestABrokerThatStartsAnewBeginsAnew: failures of the previous server say nothing about a new one, but a mere
+// reconnect does not clear them.
 func TestABrokerThatStartsAnewBeginsAnew(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -34,7 +35,7 @@ func TestABrokerThatStartsAnewBeginsAnew(t *testing.T) {
 	require.Empty(t, r.conn.Unstored())
 }
 
-// TestBucketsAreWatched: what is written into a bucket and what is published without a Publisher counts as well.
+// TestBucketsAreWatched: writes to a bucket and messages that are published without a Publisher count as well.
 func TestBucketsAreWatched(t *testing.T) {
 	t.Parallel()
 	conn := newRig(t).conn

@@ -25,7 +25,8 @@ const timeout = 30 * time.Second
 // Option changes how Start runs the broker.
 type Option func(*broker.Options)
 
-// SyncAlways makes the broker sync each message to disk, as production does. Tests go without by default: faster.
+// SyncAlways makes the broker sync each message to disk, as production does. By default tests go without, which is
+// faster.
 func SyncAlways() Option { return func(o *broker.Options) { o.SyncLazily = false } }
 
 // Server is a broker on a loopback port, with a store in the test's temporary directory. Its methods are for the
@@ -74,9 +75,9 @@ func (s *Server) Connect(tb testing.TB) *bus.Conn {
 	return c
 }
 
-// Drained reports whether a durable consumer has delivered, and had acknowledged, all that its stream holds for it. That nothing
-// is pending does not say so by itself: the broker counts a message for its consumers a moment after it confirmed it to who
-// published it.
+// Drained reports whether a durable consumer has delivered all that its stream holds for it, and has had it
+// acknowledged. It does not suffice that nothing is pending: the broker counts a message for its consumers a moment
+// after it has confirmed it to the publisher.
 func Drained(ctx context.Context, js jetstream.JetStream, stream, consumer string) (bool, error) {
 	st, err := js.Stream(ctx, stream)
 	if err != nil {
@@ -143,9 +144,10 @@ func (s *Server) Restart(tb testing.TB) {
 	s.Up(tb)
 }
 
-// Recreate calls create until it succeeds, after the only stream of the broker was deleted: the broker removes the directory of all
-// streams a moment after it confirmed that, and cannot make a stream in it in that very moment ("error creating store for stream";
-// nats-server 2.15.2, about 1 of 5,000). In the product there are always other streams.
+// Recreate calls create until it succeeds, after the only stream of the broker was deleted. The broker removes the
+// directory of all streams a moment after it has confirmed the deletion, and cannot make a stream in it at that very
+// moment ("error creating store for stream"; nats-server 2.15.2, about 1 of 5,000). In the product there are always
+// other streams.
 func Recreate(tb testing.TB, create func() error) {
 	tb.Helper()
 
@@ -161,8 +163,8 @@ func Recreate(tb testing.TB, create func() error) {
 	}
 }
 
-// LeftBehind is the goroutine, by its function, that nats.go (1.55.0) leaves behind now and then when a publisher is cleaned up right after
-// its first message: it had not begun by then, and waits on no channel.
+// LeftBehind is the function of a goroutine that nats.go (1.55.0) now and then leaves behind when a publisher is
+// cleaned up right after its first message: the goroutine had not begun by then, and waits on no channel.
 const LeftBehind = "github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"
 
 // Logger discards everything: a broker that is restarted on purpose complains loudly.
@@ -185,5 +187,5 @@ func freePort(tb testing.TB) int {
 	return port
 }
 
-// Dir is the directory of the server's store, to be deleted while it is down.
+// Dir returns the directory of the server's store, so that a test can delete it while the server is down.
 func (s *Server) Dir() string { return s.opts.StoreDir }

@@ -26,8 +26,8 @@ func Load(ctx context.Context, kv jetstream.KeyValue, key string) ([]byte, uint6
 	return entry.Value(), entry.Revision(), nil
 }
 
-// Store replaces the value with the given revision, 0 for none, and returns the new revision. Its error wraps
-// ErrConflict if there is another one by now.
+// Store replaces the value that has the given revision, 0 if there is none, and returns the new revision. Its error
+// wraps ErrConflict if the key has another revision by now.
 func Store(ctx context.Context, kv jetstream.KeyValue, key string, value []byte, revision uint64) (uint64, error) {
 	var err error
 	if revision == 0 {
@@ -43,8 +43,8 @@ func Store(ctx context.Context, kv jetstream.KeyValue, key string, value []byte,
 	return revision, nil
 }
 
-// Update replaces a key's value by what change makes of it, until no other writer has come between; old is nil if there is
-// none. If change returns nil, nothing is stored.
+// Update replaces a key's value with what change makes of it, and repeats this until no other writer has come in
+// between. old is nil if there is no value. If change returns nil, nothing is stored.
 func Update(ctx context.Context, kv jetstream.KeyValue, key string, change func(old []byte) ([]byte, error)) error {
 	for {
 		old, revision, err := Load(ctx, kv, key)
@@ -63,7 +63,7 @@ func Update(ctx context.Context, kv jetstream.KeyValue, key string, change func(
 	}
 }
 
-// Conflicting adds ErrConflict to the error of a write if it means that the key's revision was another.
+// Conflicting adds ErrConflict to the error of a write if that means that the key had another revision.
 func Conflicting(err error) error {
 	if IsConflict(err) {
 		return errors.Join(ErrConflict, err)
@@ -71,7 +71,8 @@ func Conflicting(err error) error {
 	return err
 }
 
-// IsConflict reports whether the broker refused a write since the last sequence of its subject was another.
+// IsConflict reports whether the broker refused a write because the last sequence of its subject was not the expected
+// one.
 func IsConflict(err error) bool {
 	var api *jetstream.APIError
 	return errors.Is(err, jetstream.ErrKeyExists) || errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||

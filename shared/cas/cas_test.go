@@ -18,7 +18,7 @@ func bucket(t *testing.T) jetstream.KeyValue {
 	return kv
 }
 
-// TestNoChangeIsLost: many writers at once each add a letter.
+// TestNoChangeIsLost: many writers at once each append a letter.
 func TestNoChangeIsLost(t *testing.T) {
 	t.Parallel()
 

@@ -16,7 +16,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Names of the steps that others build on.
+// Names of the steps that other steps depend on.
 const (
 	stepClient       = "AtHoc settings"
 	stepConnection   = "AtHoc connection"
@@ -53,7 +53,7 @@ func checkClient(_ context.Context, f *facts) []Result {
 	}
 
 	calls := f.Calls
-	calls.Timeout = f.Timeout // the contexts bound the calls
+	calls.Timeout = f.Timeout // contexts limit the calls instead
 	f.tokens = &frugalTokens{inner: athoc.NewMemoryTokens()}
 
 	client, err := athocconf.Client(*f.AtHoc, calls, f.tokens, f.Version, quiet())
@@ -80,17 +80,17 @@ func checkClient(_ context.Context, f *facts) []Result {
 	return good("%s is called without a proxy", f.server())
 }
 
-// server is AtHoc's host, with its port if it has one.
+// server returns AtHoc's host, with its port if it has one.
 func (f *facts) server() string {
 	u, err := url.Parse(strings.TrimSpace(f.AtHoc.ServerURL))
 	if err != nil {
-		return "AtHoc" // its settings were found to be right
+		return "AtHoc" // cannot happen: the settings were validated
 	}
 
 	return u.Host
 }
 
-// stage is how far a connection has come.
+// stage is how far a connection attempt got.
 type stage int
 
 const (
@@ -101,7 +101,7 @@ const (
 	stageAsked
 )
 
-// journey follows a connection. The transport reports to it from goroutines of its own.
+// journey follows a connection attempt. The transport calls it from its own goroutines.
 type journey struct {
 	mu       sync.Mutex
 	stage    stage
@@ -144,22 +144,22 @@ func (j *journey) trace() *httptrace.ClientTrace {
 	}
 }
 
-// seen is a copy of what has been seen so far.
+// seen returns a copy of what has been seen so far.
 func (j *journey) seen() (s stage, address string, asked, answered time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.stage, j.address, j.asked, j.answered
 }
 
-// reachShare is the part of the whole time in which AtHoc's server must be reached.
+// reachShare is the share of the total time within which AtHoc's server must be reached.
 const reachShare = 0.35
 
-// checkConnection goes the whole way to AtHoc's server: name, proxy, TCP, TLS, and looks at the server's clock.
+// checkConnection goes the whole way to AtHoc's server (name, proxy, TCP, TLS) and checks the server's clock.
 func checkConnection(ctx context.Context, f *facts) []Result {
 	ctx, cancel := f.part(ctx, reachShare)
 	defer cancel()
 
-	proxy, _ := f.client.ProxyHost() // reported by the check before
+	proxy, _ := f.client.ProxyHost() // the previous step reported its error
 	j := &journey{}
 
 	reached, err := f.client.Reach(httptrace.WithClientTrace(ctx, j.trace()))
@@ -206,7 +206,7 @@ func (f *facts) notReached(err error, s stage, proxy string) []Result {
 	return judgeWay(err, s, f.server(), proxy)
 }
 
-// refusedByProxy names the proxy as the one that refuses.
+// refusedByProxy says that it is the proxy that refuses.
 func refusedByProxy(proxy string, status int) []Result {
 	switch status {
 	case http.StatusProxyAuthRequired:
@@ -220,7 +220,7 @@ func refusedByProxy(proxy string, status int) []Result {
 	return bad("check HTTPS_PROXY and NO_PROXY; ask those who run the proxy", "the proxy %s refuses the connection to AtHoc with status %d", proxy, status)
 }
 
-// judgeWay judges a connection that broke off, or took too long, at a stage.
+// judgeWay judges a connection attempt that failed or timed out at a stage.
 func judgeWay(err error, s stage, server, proxy string) []Result {
 	where, advice := server, "check ATHOC_SERVER_URL, and whether a firewall or a proxy (HTTPS_PROXY) is in between"
 	if proxy != "" {
@@ -234,7 +234,7 @@ func judgeWay(err error, s stage, server, proxy string) []Result {
 	case late && s == stageTLS:
 		return bad(advice, "%s takes the connection, but does not answer the TLS handshake", where)
 	case late && s == stageAsked:
-		// Nothing is promised for the base address: the token is asked for all the same.
+		// AtHoc promises nothing for its base address, so the check asks for a token all the same.
 		return warn("check whether AtHoc is well; a firewall that inspects connections can hang like this too", "%s can be reached, but hangs: it does not answer a request for its base address", server)
 	case s >= stageTLS:
 		return bad(advice, "%s breaks the connection off: %v", where, errors.Unwrap(err))
@@ -247,7 +247,7 @@ func judgeWay(err error, s stage, server, proxy string) []Result {
 	return bad(advice, "%s", whyNoConnection(err, where))
 }
 
-// firstOf returns a if it is about a proxy, else b.
+// firstOf returns a if there is a proxy, else b.
 func firstOf(proxy, a, b string) string {
 	if proxy != "" {
 		return a
@@ -255,8 +255,8 @@ func firstOf(proxy, a, b string) string {
 	return b
 }
 
-// apartBy is how far a clock that showed date, in whole seconds, at some moment between asked and answered, is ahead of
-// this machine's; what the whole second and the way can account for does not count.
+// apartBy returns how far a clock that showed date (in whole seconds) at some moment between asked and answered is
+// ahead of this machine's. A difference that rounding to seconds and the network's delay can explain does not count.
 func apartBy(date, asked, answered time.Time) time.Duration {
 	early, late := date.Sub(answered), date.Add(time.Second).Sub(asked)
 	switch {

@@ -19,7 +19,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// plainAtHoc are the warnings that a simulator without TLS always gets.
+// plainAtHoc are the checks that always warn with a simulator without TLS.
 var plainAtHoc = []string{"AtHoc certificate", "sync to disk"}
 
 func tls12(o *sim.Options) { o.TLS = true }
@@ -45,14 +45,14 @@ func TestEverythingIsWell(t *testing.T) {
 	require.Equal(t, before, s.athoc.Users(), "the check has changed somebody")
 }
 
-// TestOneTokenForAll: the second run, and a service, use the token that the first has shared.
+// TestOneTokenForAll: a second run, and a service, use the token that the first run has shared.
 func TestOneTokenForAll(t *testing.T) {
 	s := newSite(t, nil)
 	s.withBroker()
 	s.verdict().has(OK, stepToken, "shared with the services")
 	s.verdict().has(OK, stepToken, "no new one was asked for")
 	require.Len(t, s.athoc.Calls(sim.CallFilter{Endpoint: sim.EndpointToken}), 1)
-	// A token that was revoked is replaced once.
+	// A revoked token is replaced once.
 	s.athoc.RevokeTokens()
 	v := s.verdict()
 	v.only(plainAtHoc...)
@@ -72,7 +72,7 @@ func TestWithoutABrokerATokenOfItsOwn(t *testing.T) {
 	}
 }
 
-// TestLogins: each way in which AtHoc refuses the account is named, with one token request at the most.
+// TestLogins: each way in which AtHoc refuses the account is named, with at most one token request.
 func TestLogins(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*site)
@@ -109,8 +109,8 @@ func (s *site) fault(f sim.Fault) {
 	require.NoError(s.t, err)
 }
 
-// TestNoPasswordWhileTheServicesAreRefused: a refusal that the services have met closes the check's way to the token, but not
-// that of other settings.
+// TestNoPasswordWhileTheServicesAreRefused: after AtHoc has refused the services, the check asks for no token with the
+// same settings, but does with others.
 func TestNoPasswordWhileTheServicesAreRefused(t *testing.T) {
 	s := newSite(t, nil)
 	b := s.withBroker()
@@ -140,8 +140,8 @@ func TestNoPasswordWhileTheServicesAreRefused(t *testing.T) {
 	require.Equal(t, revision, entry.Revision(), "the check has changed the services' brake")
 }
 
-// TestServicesThatAreRefusedWithAGoodToken: what AtHoc refuses the services for need not be the login, and need not be what the check
-// tries; that it does is said all the same.
+// TestServicesThatAreRefusedWithAGoodToken: AtHoc may refuse the services for something other than the login, which the
+// check itself does not run into; the check reports it all the same.
 func TestServicesThatAreRefusedWithAGoodToken(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, nil)
@@ -164,7 +164,8 @@ func TestServicesThatAreRefusedWithAGoodToken(t *testing.T) {
 	v.has(OK, "duty status right")
 }
 
-// TestAPauseHoldsTheCheckBackAsWell: no update during a pause, and no call at all if it is for all.
+// TestAPauseHoldsTheCheckBackAsWell: there is no update during a pause, and no call at all if the pause is for all
+// calls.
 func TestAPauseHoldsTheCheckBackAsWell(t *testing.T) {
 	t.Parallel()
 
@@ -246,7 +247,8 @@ func TestAttributesAndRights(t *testing.T) {
 	}
 }
 
-// TestTheTrialWritesNothing: the update names one user who does not exist, with the safety rule, and an empty value.
+// TestTheTrialWritesNothing: the update names one user, who does not exist, with the safety option set and an empty
+// value.
 func TestTheTrialWritesNothing(t *testing.T) {
 	for _, first := range []string{"user", "attribute"} {
 		s := newSite(t, func(o *sim.Options) { o.Settings.JudgeFirst = first })
@@ -309,8 +311,8 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-// TestTheEndOfAnAuthority: the certificates that make AtHoc's trusted are what counts, also the authority's own, which no server sends;
-// not what a server sends beside them.
+// TestTheEndOfAnAuthority: the certificates by which AtHoc's certificate is trusted count, including the authority's
+// own, which no server sends. Additional certificates that a server sends do not count.
 func TestTheEndOfAnAuthority(t *testing.T) {
 	now := time.Now()
 	day := 24 * time.Hour
@@ -388,7 +390,7 @@ func TestNoSuchName(t *testing.T) {
 	v.has(Skipped, stepToken, "not tried")
 }
 
-// TestHangs: whatever hangs, the rest is found out, and the whole ends in time.
+// TestHangs: whatever hangs, everything else is checked, and the run ends in time.
 func TestHangs(t *testing.T) {
 	t.Run("token", func(t *testing.T) {
 		t.Parallel()
@@ -434,7 +436,7 @@ func TestHangs(t *testing.T) {
 	})
 }
 
-// silent returns an address that takes connections and says nothing.
+// silent returns the address of a server that accepts connections and never answers.
 func silent(t *testing.T) string {
 	t.Helper()
 

@@ -21,7 +21,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Names of the steps that others build on.
+// Names of the steps that other steps depend on.
 const (
 	stepBroker      = "broker"
 	stepLogin       = "broker login"
@@ -31,7 +31,7 @@ const (
 	stepBuckets     = "buckets"
 )
 
-// Shares of the whole time that a step may take, so that those after it have some left.
+// Shares of the total time that a step may take, so that later steps have some left.
 const (
 	dialShare = 0.25
 	askShare  = 0.2
@@ -49,7 +49,7 @@ func brokerSteps(s Settings) []step {
 		{name: "replicas", needs: []string{stepJetStream}, after: []string{stepStreams}, run: checkReplicas},
 		{name: "broker storage", needs: []string{stepJetStream}, run: checkStorage},
 	}
-	if !s.Running { // no service's key lets it see that; the status says it
+	if !s.Running { // a service's key does not permit it; bobosync status reports it instead
 		steps = append(steps, step{name: "sync to disk", after: []string{stepPermissions}, run: checkSync})
 	}
 
@@ -58,11 +58,11 @@ func brokerSteps(s Settings) []step {
 
 // target is the broker that is checked.
 type target struct {
-	// urls are the addresses as the settings have them, with credentials; hosts are host:port of each, without.
+	// urls are the addresses as set, with credentials; hosts are the host:port of each, without.
 	urls, hosts []string
 }
 
-// checkBroker looks whether something listens at the broker's address.
+// checkBroker checks whether something listens at the broker's address.
 func checkBroker(ctx context.Context, f *facts) []Result {
 	address := f.Broker.URL
 	if address == "" {
@@ -101,7 +101,7 @@ func insideIsDown() []Result {
 	return skipped("NATS_URL is not set: the broker inside runs with bobosync run, which is not running now")
 }
 
-// targetOf takes the settings' address apart. Its error does not repeat it, since it may hold a password.
+// targetOf splits the address from the settings. Its error does not repeat the address, which may hold a password.
 func targetOf(address string) (target, error) {
 	ports := map[string]string{"nats": "4222", "tls": "4222", "ws": "80", "wss": "443"}
 	var t target
@@ -128,7 +128,7 @@ func targetOf(address string) (target, error) {
 	return t, nil
 }
 
-// dialAll tries all addresses at the same time and returns what is wrong with those that do not answer.
+// dialAll dials all addresses at once and returns what is wrong with those that do not answer.
 func dialAll(ctx context.Context, f *facts, hosts []string) []string {
 	ctx, cancel := f.part(ctx, dialShare)
 	defer cancel()
@@ -197,7 +197,7 @@ func loopback(address string) bool {
 	return err == nil && ip != nil && ip.IsLoopback()
 }
 
-// loginOptions are those of a service's connection, but for giving up at once.
+// loginOptions returns the options of a service's connection, except that it gives up at once.
 func loginOptions(b config.Broker) ([]nats.Option, error) {
 	opts := []nats.Option{nats.Name("bobosync check"), nats.NoReconnect()}
 	if b.CA != "" {
@@ -240,7 +240,7 @@ func loginFailed(err error, now time.Time) []Result {
 	return bad("look at the broker's log", "the broker cannot be used: %v", err)
 }
 
-// denials gathers the subjects that the broker does not permit. It is safe for concurrent use.
+// denials collects the subjects that the broker denied. It is safe for concurrent use.
 type denials struct {
 	mu    sync.Mutex
 	texts []string
@@ -257,7 +257,7 @@ func (d *denials) add(err error) {
 	d.texts = append(d.texts, err.Error())
 }
 
-// named reports whether one of the refusals names the subject.
+// named reports whether one of the denials names the subject.
 func (d *denials) named(subject string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -267,7 +267,7 @@ func (d *denials) named(subject string) bool {
 	})
 }
 
-// checkJetStream asks for the account, which shows the version too.
+// checkJetStream requests the account info, which includes the API level.
 func checkJetStream(ctx context.Context, f *facts) []Result {
 	if !f.mayAsk("$JS.API.INFO") {
 		return noJetStream(nil, true)

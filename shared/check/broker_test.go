@@ -19,13 +19,13 @@ import (
 	"bobosync/shared/topology"
 )
 
-// brokerOnly is a site of which only the broker is looked at.
+// brokerOnly returns a site of which only the broker is checked.
 func brokerOnly(t *testing.T) *site {
 	t.Helper()
 	s := newSite(t, nil)
 	service := s.Settings
 	s.Settings = Settings{Service: topology.Resolver, Broker: service.Broker, Calls: service.Calls, AtHoc: service.AtHoc}
-	s.AtHoc.ServerURL = "" // nothing of AtHoc is asked for
+	s.AtHoc.ServerURL = "" // so that no AtHoc check runs
 
 	return s
 }
@@ -213,7 +213,7 @@ func (s *site) wantedStream(name string) jetstream.StreamConfig {
 	return jetstream.StreamConfig{}
 }
 
-// TestNothingIsMade: a broker without streams has none afterwards.
+// TestNothingIsMade: a broker without streams still has none afterwards.
 func TestNothingIsMade(t *testing.T) {
 	s := newSite(t, nil)
 	b := bustest.Start(t)
@@ -241,7 +241,7 @@ func TestInsideARunningProgram(t *testing.T) {
 	s.verdict().has(Skipped, stepBroker, "not running")
 }
 
-// TestSyncing reads from the monitoring page and from the system account whether a real server syncs.
+// TestSyncing: the monitoring page and the system account of a real server show whether it syncs.
 func TestSyncing(t *testing.T) {
 	for _, always := range []bool{true, false} {
 		seed, public := userKey(t)
@@ -366,7 +366,8 @@ func TestAFullStreamIsWarnedOf(t *testing.T) {
 	require.Contains(t, results[0].Message, "nearly full")
 }
 
-// TestAHistoryThatIsCutShort by its size is warned of, and one that is dropped for its age is not.
+// TestAHistoryThatIsCutShort: a history that its size limit cuts short causes a warning; one whose messages are dropped
+// because of their age does not.
 func TestAHistoryThatIsCutShort(t *testing.T) {
 	want := jetstream.StreamConfig{Name: topology.StreamHistory, MaxBytes: 1000, MaxAge: 90 * 24 * time.Hour}
 	now := time.Now()
@@ -403,8 +404,8 @@ func TestCovers(t *testing.T) {
 	}
 }
 
-// TestRights: the permissions that the broker's configuration is generated from let each service work; wildcards as an
-// operator would write them do; and what lacks is named.
+// TestRights: the permissions from which the broker's configuration is generated let each service work; so do wildcards
+// as an operator would write them; and missing rights are named.
 func TestRights(t *testing.T) {
 	const inbox = "_INBOX_own.abc"
 	wide := permitted{Publish: &bounds{Allow: []string{"bobo.>", "$JS.>", "$KV.>", "$SYS.REQ.USER.INFO", "$SRV.>"}}, Subscribe: &bounds{Allow: []string{"_INBOX_own.>", "bobo.>", "$SRV.>"}}}
@@ -457,8 +458,8 @@ func TestLoopback(t *testing.T) {
 	require.False(t, loopback("nonsense"))
 }
 
-// TestABrokerThatKeepsItsUsersApart runs the check with the rights that the broker's configuration is generated from: those of
-// operators, who check everything, and those of each service, which look at what they may.
+// TestABrokerThatKeepsItsUsersApart runs the check with the rights from which the broker's configuration is generated:
+// those of operators, who check everything, and those of each service, which checks what it may see.
 func TestABrokerThatKeepsItsUsersApart(t *testing.T) {
 	creds, keys := map[string]string{}, map[string]string{}
 	dir := t.TempDir()
@@ -475,7 +476,7 @@ func TestABrokerThatKeepsItsUsersApart(t *testing.T) {
 	require.NoError(t, err)
 	ns := natsServer(t, *opts)
 	s := newSite(t, nil)
-	s.Timeout = DefaultTimeout // who may not ask the servers waits for a part of it
+	s.Timeout = DefaultTimeout // a user that may not query the servers waits for a share of it
 	s.Broker.URL = "nats://" + ns.Addr().String()
 	login, err := bus.Credentials(creds[topology.UserProvision])
 	require.NoError(t, err)

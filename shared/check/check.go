@@ -1,12 +1,13 @@
-// Package check goes from a configuration to a verdict: it tries, one after the other and as far as they are independent at
-// the same time, the things that the services need, and says of each in plain words how it is and what to do about it.
+// Package check turns a configuration into a verdict. It tries the things that the services need (independent ones at
+// the same time), and says in plain words of each how it is and what to do about it.
 //
-// It changes nothing. Nobody's status is written, no stream is made. What it leaves behind is at most an access token in the
-// place where the services share theirs: AtHoc has one token for each organisation, so that one of the check's own would
+// It changes nothing: it writes nobody's status and makes no stream. It leaves behind at most an access token in the
+// place where the services share theirs: AtHoc has one token for each organisation, so a token of the check's own would
 // revoke that of running services.
 //
-// Each check is a step: a function of the facts that the steps before it have found. A step whose ground is missing is not
-// tried, and says which ground that is. The judgements are functions of values, so that tables can test them.
+// Each check is a step: a function of the facts that earlier steps have found. A step whose ground is missing is not
+// tried, and its result says which ground that is. The judgements are functions of values, so that tables can test
+// them.
 package check
 
 import (
@@ -19,37 +20,37 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Level is how grave a result is.
+// Level is how serious a result is.
 type Level string
 
 // The levels.
 const (
 	// OK: it is as it should be.
 	OK Level = "ok"
-	// Skipped: it was not tried, since what it needs failed, or is not there by intention.
+	// Skipped: it was not tried, because what it needs failed or is absent by intention.
 	Skipped Level = "skipped"
-	// Warning: the services work, but not as well or as safely as they should, or something could not be found out.
+	// Warning: the services work, but not as well or as safely as they should; or something could not be determined.
 	Warning Level = "warning"
 	// Problem: the services cannot work like this.
 	Problem Level = "problem"
 )
 
-// Result is the verdict of a check.
+// Result is the verdict of one check.
 type Result struct {
-	// Service is who checked, if a running service did.
+	// Service is the running service that made the check, if one did.
 	Service topology.Service `json:"service,omitempty"`
-	// Check is what was checked: a name of a few words, or of a variable.
+	// Check names what was checked, in a few words or by a variable's name.
 	Check string `json:"check"`
 	Level Level  `json:"level"`
-	// Message says how it is, Advice what to do about it; there is none where there is nothing to do. They hold no secrets
-	// and no names of persons.
+	// Message says how it is. Advice says what to do about it, and is empty if there is nothing to do. Neither contains
+	// secrets or names of persons.
 	Message string `json:"message"`
 	Advice  string `json:"advice,omitempty"`
-	// Milliseconds is how long it took to find out, without the wait for other checks.
+	// Milliseconds is how long the check took, without waiting for other checks.
 	Milliseconds int64 `json:"milliseconds"`
 }
 
-// Status is the exit status for the results: 2 if one is a problem, else 1 if one is a warning, else 0.
+// Status returns the exit status for the results: 2 if any is a problem, else 1 if any is a warning, else 0.
 func Status(results []Result) int {
 	status := 0
 	for _, r := range results {
@@ -80,7 +81,7 @@ func bad(advice, format string, args ...any) []Result {
 	return []Result{{Level: Problem, Message: fmt.Sprintf(format, args...), Advice: advice}}
 }
 
-// named gives results a name of their own beside that of their step.
+// named gives results their own name instead of that of their step.
 func named(name string, results []Result) []Result {
 	for i := range results {
 		results[i].Check = name
@@ -88,19 +89,19 @@ func named(name string, results []Result) []Result {
 	return results
 }
 
-// Files are the directories of ingest.
+// Files holds the directories of ingest.
 type Files struct {
 	CSV, Processed, Failed string
-	// Feeds are the input directories instead of CSV, if there are several, by what messages call them.
+	// Feeds are the input directories that replace CSV if there are several, with the names that messages use for them.
 	Feeds []Feed
-	// Move reports whether finished files are moved out of CSV.
+	// Move reports whether finished files are moved out of the input directories.
 	Move bool
 }
 
 // Feed is one of several input directories.
 type Feed struct{ Name, Dir string }
 
-// Monitor is where to read what a broker does not report to its clients. Both are optional.
+// Monitor says where to read what a broker does not report to its clients. Both fields are optional.
 type Monitor struct {
 	// SysCreds is a file with credentials for the broker's system account.
 	SysCreds string `env:"NATS_SYS_CREDS"`
@@ -108,53 +109,53 @@ type Monitor struct {
 	URL string `env:"NATS_MONITOR_URL"`
 }
 
-// Settings are what is to be checked. What the service does not read is nil.
+// Settings is what to check. Settings that the service does not read are nil.
 type Settings struct {
-	// Service is whose settings these are; [topology.Everyone] is the all-in-one program.
+	// Service is the service whose settings these are; [topology.Everyone] is the all-in-one program.
 	Service topology.Service
 	Broker  config.Broker
 	Calls   config.Calls
 	Log     config.Log
 	Data    *config.Data
 	Files   *Files
-	// BoboZone is the zone of the files.
+	// BoboZone is the time zone of the files.
 	BoboZone *config.Zone
 	AtHoc    *config.AtHoc
-	// CollarField and UserAttributes are what is searched for by the janitor; none if the field is empty.
+	// CollarField and UserAttributes are what the janitor searches for; if CollarField is empty, nothing.
 	CollarField    string
 	UserAttributes []string
 	Monitor        Monitor
 
-	// Findings is what is wrong with the settings themselves, a line each, as [config.Load] says it.
+	// Findings lists what is wrong with the settings themselves, one per line, in the form of [config.Load]'s error.
 	Findings error
-	// Unread says that the settings could not be read at all, which Findings explains.
+	// Unread reports whether the settings could not be read at all; Findings explains why.
 	Unread bool
 	// Known are the names of all variables that a program of this project reads.
 	Known []string
-	// EnvFile is the file that settings were read from, besides the environment; it need not be there.
+	// EnvFile is the file that settings are read from in addition to the environment; it need not exist.
 	EnvFile string
-	// InsideAddress is a file with the address of the broker inside a running all-in-one program.
+	// InsideAddress is a file that holds the address of the broker inside a running all-in-one program.
 	InsideAddress string
-	// Running says that the service which runs with these settings checks them itself, so that they were read well, and of the broker it
-	// sees what its key lets it see.
+	// Running reports whether a running service checks its own settings. The settings were valid then, and the service
+	// sees of the broker only what its key permits.
 	Running bool
 }
 
-// DefaultTimeout is how long everything together may take.
+// DefaultTimeout limits the whole run.
 const DefaultTimeout = 10 * time.Second
 
-// Options are what a run needs beside the settings.
+// Options is what a run needs besides the settings.
 type Options struct {
 	Settings
-	// Timeout is how long everything together may take; 0 means [DefaultTimeout].
+	// Timeout limits the whole run; 0 means [DefaultTimeout].
 	Timeout time.Duration
-	// Version is the program's, as AtHoc's logs show it.
+	// Version is the program's version, which AtHoc's logs show.
 	Version string
 
-	// Now and Space replace the clock and the look at the disk in tests.
+	// Now and Space replace the clock and the query for disk space in tests.
 	Now   func() time.Time
 	Space func(path string) (Space, error)
-	// Getenv replaces the look at the environment in tests.
+	// Getenv replaces reading the environment in tests.
 	Getenv func(string) string
 }
 
@@ -179,26 +180,27 @@ func (o *Options) setDefaults() {
 // step is one check.
 type step struct {
 	name string
-	// needs are steps that must have found no problem, after those that must only be over. Both stand before this one.
+	// needs are steps that must have found no problem; after are steps that need only have finished. Both precede this
+	// one.
 	needs, after []string
 	run          func(ctx context.Context, f *facts) []Result
 }
 
-// outcome is what became of a step. It is complete when done is closed.
+// outcome is the result of a step. It is complete when done is closed.
 type outcome struct {
 	done    chan struct{}
 	results []Result
-	// ground is why steps that need this one are not tried; "" if they can be.
+	// ground is why steps that need this one are not tried; empty if they can be.
 	ground string
-	// silent says that this is by intention, so that they need not be named one by one.
+	// silent reports whether that is by intention, so that steps not tried need not be listed one by one.
 	silent bool
 }
 
-// grace is how long steps have to return after the time is over. One that does not, as a look at a network share that is
-// gone, is left behind: nothing can end a system call.
+// grace is how long steps have to return after the timeout. A step that does not, such as one that reads a network
+// share that is gone, is left behind: nothing can end a system call.
 const grace = 300 * time.Millisecond
 
-// Run makes all checks and returns their results in a fixed order. It returns after the timeout at the latest, and a little.
+// Run makes all checks and returns their results in a fixed order. It returns at the latest a little after the timeout.
 func Run(ctx context.Context, o Options) []Result {
 	o.setDefaults()
 
@@ -214,7 +216,7 @@ func Run(ctx context.Context, o Options) []Result {
 	return results
 }
 
-// steps are the checks that fit the settings, in the order of their results.
+// steps returns the checks that apply to the settings, in the order of their results.
 func steps(s Settings) []step {
 	all := []step{{name: "settings", run: checkSettings}}
 	if s.Unread {
@@ -260,7 +262,7 @@ func start(ctx context.Context, f *facts, steps []step) map[string]*outcome {
 	return outcomes
 }
 
-// settled waits until a step is over; it is false if the time is over first.
+// settled waits until a step has finished; it returns false if the time runs out first.
 func settled(ctx context.Context, o *outcome) bool {
 	select {
 	case <-o.done:
@@ -268,7 +270,7 @@ func settled(ctx context.Context, o *outcome) bool {
 	case <-ctx.Done():
 	}
 
-	select { // a step that ended with the time still says more than the time
+	select { // a result that arrives with the timeout still says more than the timeout
 	case <-o.done:
 		return true
 	case <-time.After(grace / 2):
@@ -276,7 +278,7 @@ func settled(ctx context.Context, o *outcome) bool {
 	}
 }
 
-// attempt makes one check, if its ground is there.
+// attempt makes one check if everything it needs succeeded.
 func (out *outcome) attempt(ctx context.Context, f *facts, t step, outcomes map[string]*outcome) {
 	for _, name := range t.needs {
 		if before := outcomes[name]; before != nil && before.ground != "" {
@@ -313,7 +315,7 @@ func notTried(name, ground string) []Result {
 	return named(name, skipped("not tried: %s", ground))
 }
 
-// groundOf says why a check is not tried that builds on a failed one.
+// groundOf says why a check that depends on a failed one is not tried.
 func groundOf(step string, r Result) string {
 	if r.Check != step {
 		return fmt.Sprintf("%s has a problem (%s)", step, r.Check)
@@ -341,7 +343,8 @@ func collect(ctx context.Context, timeout time.Duration, steps []step, outcomes 
 	return results
 }
 
-// over waits for a step until the time is over, and the grace.
+// over waits until a step has finished, but no longer than the timeout and the grace; it reports whether the step has
+// finished.
 func over(ctx context.Context, o *outcome) bool {
 	select {
 	case <-o.done:

@@ -23,7 +23,7 @@ import (
 
 func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
 
-// runSteps runs steps of the test's own.
+// runSteps runs the given steps instead of the real ones.
 func runSteps(t *testing.T, timeout time.Duration, steps ...step) []Result {
 	t.Helper()
 
@@ -62,7 +62,7 @@ func TestWhatIsTried(t *testing.T) {
 	require.Equal(t, 0, Status(append(results[:1], results[3])))
 }
 
-// TestATaskThatCannotBeStopped is left behind, and the others are told all the same.
+// TestATaskThatCannotBeStopped: it is left behind, and the others still report their results.
 func TestATaskThatCannotBeStopped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -106,7 +106,7 @@ skipped  y       not tried: x has a problem
 	require.Contains(t, b.String(), "\x1b[31mproblem\x1b[0m")
 }
 
-// TestForeignNamesAreHarmless: what others named cannot repaint the verdict.
+// TestForeignNamesAreHarmless: names that others chose cannot disguise the verdict on a terminal.
 func TestForeignNamesAreHarmless(t *testing.T) {
 	var b bytes.Buffer
 	require.NoError(t, Print(&b, []Result{{
@@ -118,7 +118,7 @@ func TestForeignNamesAreHarmless(t *testing.T) {
 	require.NotContains(t, b.String(), "\r")
 }
 
-// TestFilesThatOthersWrite: who may write a secret chooses the account that is used.
+// TestFilesThatOthersWrite: whoever may write a secret chooses the account that is used.
 func TestFilesThatOthersWrite(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("modes say nothing there")
@@ -280,7 +280,7 @@ func TestZones(t *testing.T) {
 	require.True(t, contained(func(name string) string { return map[string]string{"KUBERNETES_SERVICE_HOST": "10.0.0.1"}[name] }))
 }
 
-// TestLocalInAContainer: the zone of a container is nobody's choice.
+// TestLocalInAContainer: nobody has chosen the time zone of a container.
 func TestLocalInAContainer(t *testing.T) {
 	if !isUTC(time.Now(), time.Local) {
 		t.Skip("this machine's own zone is not UTC")

@@ -14,21 +14,21 @@ import (
 	"bobosync/shared/disk"
 )
 
-// Space is what a file system has.
+// Space is the free and total space of a file system.
 type Space struct {
-	// Free and Total are bytes; Free is what this user can fill.
+	// Free and Total are in bytes; Free counts what this user can fill.
 	Free, Total uint64
-	// NoFiles says that no file can be made, however much room there is.
+	// NoFiles reports whether no further file can be made, however much room there is.
 	NoFiles bool
 }
 
 const (
 	minFree = 100 << 20
 	fewFree = 1 << 30
-	fewPart = 20 // one twentieth is 5 %
+	fewPart = 20 // one part in twenty is 5 %
 )
 
-// judgeSpace reports whether there is room enough.
+// judgeSpace judges whether there is enough room.
 func judgeSpace(s Space) (Level, string) {
 	text := size(s.Free) + " free"
 	switch {
@@ -45,7 +45,7 @@ func judgeSpace(s Space) (Level, string) {
 	return OK, text
 }
 
-// size writes bytes for people.
+// size formats a number of bytes for people.
 func size(bytes uint64) string {
 	const unit = 1024
 	if bytes < unit {
@@ -61,10 +61,10 @@ func size(bytes uint64) string {
 	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[prefix])
 }
 
-// directory is one that the settings name.
+// directory is a directory that the settings name.
 type directory struct {
 	variable, path string
-	// write says that files are made in it, made that it is made if it is missing, input that files come into it.
+	// write: files are made in it. made: it is created if it is missing. input: files arrive in it.
 	write, made, input bool
 }
 
@@ -102,7 +102,7 @@ func directories(s Settings) []directory {
 	return set
 }
 
-// directorySteps look at each directory, and then at what they are to each other.
+// directorySteps check each directory, and then whether files can be moved between them.
 func directorySteps(s Settings) []step {
 	dirs := directories(s)
 	var steps []step
@@ -125,7 +125,7 @@ func directorySteps(s Settings) []step {
 	}})
 }
 
-// moves returns where files are moved from, and where to.
+// moves returns the directories that files are moved from, and those that files are moved to.
 func moves(dirs []directory) (from, into []directory) {
 	for _, d := range dirs {
 		switch {
@@ -143,7 +143,7 @@ func moves(dirs []directory) (from, into []directory) {
 	return from, into
 }
 
-// check tries to read and to write, since only that shows what this user may do.
+// check tries to read and to write, because only that shows what this user may do.
 func (d directory) check(space func(string) (Space, error)) []Result {
 	info, err := os.Stat(d.path)
 	where := d.path
@@ -171,7 +171,7 @@ func (d directory) check(space func(string) (Space, error)) []Result {
 	return d.judge(where, space)
 }
 
-// judge adds how much room there is.
+// judge reports success, and adds how much room there is.
 func (d directory) judge(where string, space func(string) (Space, error)) []Result {
 	state := "can be read and written"
 	if !d.write {
@@ -215,7 +215,7 @@ func (d directory) failed(doing string, err error) []Result {
 	return bad("name a directory that this user can read and write", "%s%s", message, disk.Cause(err))
 }
 
-// above is the nearest directory above a path that does exist.
+// above returns the nearest existing directory above a path.
 func above(path string) string {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -246,10 +246,10 @@ func list(path string) error {
 	return nil
 }
 
-// trialName is a file that ingest does not take for one of BOBO's.
+// trialName is a file name that ingest does not take for one of BOBO's files.
 const trialName = ".bobosync-check-*.tmp"
 
-// trialSize is enough for a full disk to be noticed.
+// trialSize is large enough to notice a full disk.
 const trialSize = 64 << 10
 
 // try makes a file in a directory and removes it again.
@@ -262,7 +262,7 @@ func try(path string) error {
 	return os.Remove(file)
 }
 
-// trial makes a file in a directory and returns its path. On an error there is none.
+// trial makes a file in a directory and returns its path. On an error it leaves no file.
 func trial(path string) (string, error) {
 	f, err := os.CreateTemp(path, trialName)
 	if err != nil {
@@ -278,8 +278,8 @@ func trial(path string) (string, error) {
 	return f.Name(), nil
 }
 
-// checkMoves looks whether the directories are different ones, and whether a file can be renamed from one into the other: that
-// alone shows it, since two mounts of one file system do not allow it either.
+// checkMoves checks that the directories differ, and that a file can be renamed from one into the other. It does so by
+// renaming one: two mounts of the same file system do not allow that either.
 func checkMoves(from, into []directory) []Result {
 	all := append(slices.Clone(from), into...)
 	for i, a := range all {
@@ -307,7 +307,7 @@ func checkMoves(from, into []directory) []Result {
 	return results
 }
 
-// same reports whether two paths are the same directory, also where they do not exist yet.
+// same reports whether two paths are the same directory, even if they do not exist yet.
 func same(a, b string) bool {
 	x, errX := os.Stat(a)
 	y, errY := os.Stat(b)
@@ -329,7 +329,7 @@ func crosses(from, into string) bool {
 
 	file, err := trial(from)
 	if err != nil {
-		return false // reported by the directory's own check
+		return false // the directory's own check reports this
 	}
 
 	moved := filepath.Join(into, filepath.Base(file))

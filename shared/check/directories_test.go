@@ -14,7 +14,7 @@ import (
 	"bobosync/shared/config"
 )
 
-// filesOnly is a site of which only the directories are looked at.
+// filesOnly returns a site of which only the directories are checked.
 func filesOnly(t *testing.T) *site {
 	t.Helper()
 	s := newSite(t, nil)
@@ -47,7 +47,7 @@ func TestSize(t *testing.T) {
 	}
 }
 
-// TestWhyADirectoryFails covers what a test cannot make everywhere, as root is permitted everything.
+// TestWhyADirectoryFails covers the failures that a test cannot cause everywhere, because root is permitted everything.
 func TestWhyADirectoryFails(t *testing.T) {
 	d := directory{variable: "DATA_DIRECTORY", path: "/data", write: true}
 	for want, err := range map[string]error{
@@ -105,7 +105,7 @@ func (s *site) file(name string) string {
 	return s.path(name)
 }
 
-// leftBehind are the files that the check has forgotten.
+// leftBehind returns the trial files that the check has not removed.
 func (s *site) leftBehind() []string {
 	found, err := filepath.Glob(s.path("*", ".bobosync-check-*"))
 	require.NoError(s.t, err)
@@ -126,7 +126,7 @@ func TestFilesThatStayNeedNoOtherDirectory(t *testing.T) {
 	}
 }
 
-// TestDiskSpaceOfThisMachine: the real look at the disk works on the system that the test runs on.
+// TestDiskSpaceOfThisMachine: querying the disk space works on the system that the test runs on.
 func TestDiskSpaceOfThisMachine(t *testing.T) {
 	got, err := diskSpace(t.TempDir())
 	require.NoError(t, err)
@@ -182,7 +182,7 @@ func TestSettingsFile(t *testing.T) {
 	v.has(Warning, "settings", "can read the secrets", "chmod 600")
 	v.has(Warning, "DISABLE_SSL_VERIFY", "not verified", "SSL_CERT_PATH")
 	v.has(Warning, "https_proxy", "only HTTPS_PROXY is read")
-	v.has(OK, "CSV_DIRECTORY") // what does not depend on them is looked at all the same
+	v.has(OK, "CSV_DIRECTORY") // what does not depend on them is still checked
 
 	require.NoError(t, os.Chmod(s.EnvFile, 0o600))
 

@@ -17,18 +17,18 @@ import (
 	"bobosync/shared/pause"
 )
 
-// facts are what steps have found for those after them. A step writes its own part only, and reads those of steps that it
-// needs or comes after, which are over by then.
+// facts is what steps have found for later steps. A step writes only its own fields. It reads only those of steps that
+// it needs or comes after, which have finished by then.
 type facts struct {
 	Options
 
-	// inside says that the broker is the one inside an all-in-one program.
+	// inside reports whether the broker is the one inside an all-in-one program.
 	inside bool
 	broker target
 	nc     *nats.Conn
 	js     jetstream.JetStream
 	denied denials
-	// permitted is what the broker permits, as far as it has said.
+	// permitted is what the broker permits, if it has reported that.
 	permitted permitted
 	streams   map[string]*jetstream.StreamInfo
 	missing   map[string]bool // streams
@@ -36,16 +36,16 @@ type facts struct {
 	client *athoc.Client
 	tokens *frugalTokens
 	total  int // users in the organisation
-	// refused is what AtHoc refuses the services for, though the token is good; nil if it does not.
+	// refused is why AtHoc refuses the services although the token is valid; nil if it does not refuse them.
 	refused *breaker.State
-	// paused is an operator's pause of the services; nil if there is none, or it is not known.
+	// paused is an operator's pause of the services; nil if there is none or it is not known.
 	paused *breaker.Pause
 
 	pacing sync.Mutex
 	next   time.Time // earliest moment of the next call to AtHoc
 }
 
-// close releases connections, unless a step was left behind that may be using them: the process ends then anyway.
+// close closes the connections, unless a step was left behind that may be using them: the process ends then anyway.
 func (f *facts) close(steps []step, outcomes map[string]*outcome) {
 	for _, t := range steps {
 		select {
@@ -64,19 +64,19 @@ func (f *facts) close(steps []step, outcomes map[string]*outcome) {
 	}
 }
 
-// part returns a context for a share of the whole time, from now on.
+// part returns a context that ends after a share of the total time, counted from now.
 func (f *facts) part(ctx context.Context, share float64) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, time.Duration(share*float64(f.Timeout)))
 }
 
-// slowestPace is the longest wait between two calls to AtHoc: the few calls of a check must come to an end.
+// slowestPace is the longest wait between two calls to AtHoc, so that the few calls of a check come to an end.
 const slowestPace = 500 * time.Millisecond
 
-// errPaused means that an operator's pause lasts, which holds back the check as well.
+// errPaused means that an operator's pause is in effect, which also stops the check.
 var errPaused = errors.New("AtHoc is not called: an operator has paused it")
 
-// pace waits until AtHoc may be called again, with an update or a read, within the rate that is set for the services. It fails with
-// errPaused during a pause.
+// pace waits until AtHoc may be called again within the rate that is set for the services; updates says whether the
+// call is an update rather than a read. It fails with errPaused during a pause.
 func (f *facts) pace(ctx context.Context, updates bool) error {
 	if f.paused.Stops(updates, f.Now()) {
 		return errPaused
@@ -100,10 +100,10 @@ func (f *facts) pace(ctx context.Context, updates bool) error {
 	return pause.For(ctx, time.Until(at))
 }
 
-// quiet discards the logs of what is used here: the results say what there is to say.
+// quiet returns a logger that discards everything: the results say all there is to say.
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func getenv(name string) string { return os.Getenv(name) }
 
-// pages reads the broker's monitoring pages.
+// pages reads the broker's monitoring pages. It does not follow redirects.
 var pages = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}

@@ -31,7 +31,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// site is an installation in which everything is well: directories, a simulated AtHoc and a real broker.
+// site is an installation without any problem: directories, a simulated AtHoc and a real broker.
 type site struct {
 	t     *testing.T
 	root  string
@@ -49,7 +49,7 @@ func newSite(t *testing.T, change func(*sim.Options)) *site {
 
 	athoc, err := sim.New(o)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = athoc.Close() }) // nothing is left to be told about it
+	t.Cleanup(func() { _ = athoc.Close() }) // the test has ended
 	require.NoError(t, athoc.Start(context.Background(), "127.0.0.1:0"))
 
 	s := &site{t: t, root: t.TempDir(), athoc: athoc}
@@ -72,7 +72,7 @@ func newSite(t *testing.T, change func(*sim.Options)) *site {
 	}
 	s.Space = func(string) (Space, error) { return Space{Free: 10 << 30, Total: 20 << 30}, nil }
 	s.Getenv = func(string) string { return "" }
-	s.Timeout = time.Minute // a busy machine is no fault
+	s.Timeout = time.Minute // so that a busy machine does not fail the test
 
 	return s
 }
@@ -81,7 +81,7 @@ func (s *site) path(parts ...string) string {
 	return filepath.Join(append([]string{s.root}, parts...)...)
 }
 
-// withBroker gives the site a broker with everything in it.
+// withBroker gives the site a broker with all streams, consumers and buckets.
 func (s *site) withBroker() *bustest.Server {
 	s.t.Helper()
 	b := bustest.Start(s.t)
@@ -92,7 +92,7 @@ func (s *site) withBroker() *bustest.Server {
 	return b
 }
 
-// late is how much longer than its time a run may take: one that waits twice for something takes longer.
+// late is how much longer than its timeout a run may take: a run that waits twice for the same thing takes longer.
 const late = DefaultTimeout - 2*time.Second
 
 // verdict runs the check.
@@ -108,7 +108,7 @@ func (s *site) verdict() *verdicts {
 	s.t.Cleanup(func() {
 		if s.t.Failed() {
 			var b strings.Builder
-			_ = Print(&b, v.results, false) // a builder does not fail
+			_ = Print(&b, v.results, false) // a builder never fails
 			s.t.Log("\n" + b.String())
 		}
 	})
@@ -133,7 +133,7 @@ type verdicts struct {
 	results []Result
 }
 
-// has asserts that a check came to this level, with these texts in message and advice.
+// has asserts that a check has this level, and that its message and advice contain these texts.
 func (v *verdicts) has(level Level, name string, texts ...string) {
 	v.t.Helper()
 
@@ -157,7 +157,7 @@ func containsAll(text string, parts []string) bool {
 	return true
 }
 
-// only asserts that nothing but the named checks is a warning or a problem.
+// only asserts that no checks but the named ones are warnings or problems.
 func (v *verdicts) only(names ...string) {
 	v.t.Helper()
 
@@ -168,7 +168,7 @@ func (v *verdicts) only(names ...string) {
 	}
 }
 
-// natsServer runs a broker that bustest does not offer.
+// natsServer runs a broker with options that bustest does not offer.
 func natsServer(t *testing.T, o server.Options) *server.Server {
 	t.Helper()
 
@@ -246,7 +246,7 @@ func (a *authority) sign(host string, from, until time.Time) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// serveTLS puts a TLS listener with the certificate before the site's AtHoc.
+// serveTLS puts a TLS listener with the certificate in front of the site's AtHoc.
 func (s *site) serveTLS(cert tls.Certificate, change func(*tls.Config)) {
 	s.t.Helper()
 
@@ -262,7 +262,7 @@ func (s *site) serveTLS(cert tls.Certificate, change func(*tls.Config)) {
 	s.AtHoc.ServerURL = front.URL
 }
 
-// serve puts a handler in the place of AtHoc.
+// serve replaces the site's AtHoc with a handler.
 func (s *site) serve(h http.HandlerFunc) {
 	s.t.Helper()
 

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTheMonitorsPasswordIsNotPrinted: a part of one that was not encoded would be taken for the host.
+// TestTheMonitorsPasswordIsNotPrinted: part of a password that is not percent-encoded would be taken for the host.
 func TestTheMonitorsPasswordIsNotPrinted(t *testing.T) {
 	t.Parallel()
 

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mount puts a small file system of its own at a directory, or skips the test where that is not permitted: it takes the rights
-// of root, and most containers refuse it. What is decided there is covered by TestJudgeSpace and TestWhyADirectoryFails.
+// mount mounts a small file system of its own at a directory, or skips the test where that is not permitted: it needs
+// root's rights, and most containers refuse it. TestJudgeSpace and TestWhyADirectoryFails cover what is decided there.
 func mount(t *testing.T, directory string, flags uintptr) {
 	t.Helper()
 
@@ -30,7 +30,7 @@ func TestReadOnly(t *testing.T) {
 
 func TestFullDisk(t *testing.T) {
 	s := filesOnly(t)
-	s.Space = nil // the real one
+	s.Space = nil // use the real function
 	mount(t, s.path("data"), 0)
 	v := s.verdict()
 	v.has(Problem, "DATA_DIRECTORY", "as good as full", "make room")
@@ -51,7 +51,7 @@ func TestAnotherFileSystem(t *testing.T) {
 	require.Empty(t, s.leftBehind())
 }
 
-// TestADirectoryThatTakesNoFiles stands in for missing permissions, which root has everywhere: nobody can make files in /proc.
+// TestADirectoryThatTakesNoFiles simulates missing permissions, which root never lacks: nobody can make files in /proc.
 func TestADirectoryThatTakesNoFiles(t *testing.T) {
 	s := filesOnly(t)
 	s.Data.Directory = "/proc"

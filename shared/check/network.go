@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// expiresSoon is how long before its end a certificate is warned of.
+// expiresSoon is how long before a certificate expires the check warns of it.
 const expiresSoon = 30 * 24 * time.Hour
 
-// whyNoConnection says in plain words why an address cannot be reached. Where is a name, or host:port.
+// whyNoConnection says in plain words why an address cannot be reached. The parameter where is a name, or host:port.
 func whyNoConnection(err error, where string) string {
 	var lookup *net.DNSError
 	var timeout interface{ Timeout() bool }
@@ -37,11 +37,11 @@ func whyNoConnection(err error, where string) string {
 	return fmt.Sprintf("%s cannot be reached: %v", where, err)
 }
 
-// refused knows the refusal by its text too, since systems number it differently.
+// refused also recognises a refusal by its text, because operating systems number it differently.
 func refused(err error) bool { return strings.Contains(err.Error(), "refused") }
 
-// whyNoTLS says in plain words why a TLS connection is not made, and what to do; ok is false if the error is of another sort.
-// CA and address name the variables that the certificate is judged by.
+// whyNoTLS says in plain words why a TLS connection failed, and what to do; ok is false if the error is of another
+// kind. The parameters ca and address name the variables that decide how the certificate is judged.
 func whyNoTLS(err error, now time.Time, ca, address string) (message, advice string, ok bool) {
 	var (
 		authority x509.UnknownAuthorityError
@@ -75,7 +75,7 @@ func whyNoTLS(err error, now time.Time, ca, address string) (message, advice str
 	return "", "", false
 }
 
-// whyNotNow distinguishes an expired certificate from one that is not valid yet.
+// whyNotNow distinguishes an expired certificate from one that is not yet valid.
 func whyNotNow(c *x509.Certificate, now time.Time) string {
 	whose := "the certificate"
 	if c.IsCA {
@@ -96,7 +96,7 @@ func issuedBy(c *x509.Certificate) string {
 	return fmt.Sprintf(" (%s)", c.Issuer)
 }
 
-// names lists what a certificate is for.
+// names lists the names and addresses that a certificate is valid for.
 func names(c *x509.Certificate) string {
 	all := append([]string{}, c.DNSNames...)
 	for _, ip := range c.IPAddresses {
@@ -110,7 +110,7 @@ func names(c *x509.Certificate) string {
 	return strings.Join(all, ", ")
 }
 
-// judgeTLS describes a TLS connection, and warns if its certificate is going to expire.
+// judgeTLS describes a TLS connection, and warns if its certificate expires soon.
 func judgeTLS(state tls.ConnectionState, now time.Time) []Result {
 	version := tls.VersionName(state.Version)
 	if len(state.PeerCertificates) == 0 {
@@ -130,8 +130,9 @@ func judgeTLS(state tls.ConnectionState, now time.Time) []Result {
 	return good("%s, certificate by %s, valid until %s", version, authorityOf(state.PeerCertificates[0]), end.Local().Format(time.DateOnly))
 }
 
-// trustedUntil is when a connection's certificate is trusted no more: the last of the chains that it is trusted by has ended then, and a
-// chain ends with the first of its certificates. Where nothing was verified, it is the chain that the server has sent.
+// trustedUntil returns when a connection's certificate ceases to be trusted: when the last of its verified chains ends.
+// A chain ends when the first of its certificates expires. If nothing was verified, the chain that the server sent
+// counts.
 func trustedUntil(state tls.ConnectionState) (end time.Time) {
 	chains := state.VerifiedChains
 	if len(chains) == 0 {

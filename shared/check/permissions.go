@@ -10,7 +10,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// permitted is what the broker permits a user, by $SYS.REQ.USER.INFO: no list is no bound.
+// permitted is what the broker permits a user, as $SYS.REQ.USER.INFO reports it: a missing list means no bound.
 type permitted struct {
 	Publish   *bounds `json:"publish"`
 	Subscribe *bounds `json:"subscribe"`
@@ -21,11 +21,11 @@ type bounds struct {
 	Deny  []string `json:"deny"`
 }
 
-// mayAsk reports whether the broker permits a request, as far as it has said.
+// mayAsk reports whether the broker permits a request; what it has not reported counts as permitted.
 func (f *facts) mayAsk(subject string) bool { return f.permitted.Publish.permit(subject) }
 
-// checkPermissions asks the broker what this user may do and compares it with what the service does. Trying it out instead
-// would publish.
+// checkPermissions asks the broker what this user may do, and compares the answer with what the service does. Trying it
+// out would mean publishing.
 func checkPermissions(ctx context.Context, f *facts) []Result {
 	const subject = "$SYS.REQ.USER.INFO"
 
@@ -59,8 +59,8 @@ func checkPermissions(ctx context.Context, f *facts) []Result {
 	return judgePermissions(f.Service, f.permitted, f.nc.NewInbox())
 }
 
-// judgePermissions compares what is permitted with what the service's user needs. Of the all-in-one program it is enough to
-// have the rights of any one user: operators check with credentials of their own.
+// judgePermissions compares what is permitted with what the service's user needs. For the all-in-one program the rights
+// of any one user are enough, because operators run the check with their own credentials.
 func judgePermissions(service topology.Service, p permitted, inbox string) []Result {
 	users := slices.DeleteFunc(topology.Users(), func(u topology.User) bool { return u.Account == topology.AccountSystem })
 	if service != topology.Everyone {
@@ -102,17 +102,17 @@ func isService(name string) bool {
 	return slices.Contains([]topology.Service{topology.Ingest, topology.Resolver, topology.Publisher, topology.Janitor}, topology.Service(name))
 }
 
-// missingRights are those that a user needs and does not have.
+// missingRights are the rights that a user needs and lacks.
 type missingRights struct {
 	user string
 	work []string
 }
 
-// missingOf lists which rights a user lacks. Answers come to an inbox of any name.
+// missingOf lists which rights a user lacks. Answers arrive at an inbox of any name.
 func missingOf(u topology.User, p permitted, inbox string) missingRights {
 	m := missingRights{user: u.Name}
 	if !p.Subscribe.permit(inbox) {
-		m.work = append(m.work, "subscribe to "+inbox) // without answers nothing works
+		m.work = append(m.work, "subscribe to "+inbox) // nothing works without answers
 	}
 
 	for _, subject := range u.Publish {
@@ -130,7 +130,7 @@ func missingOf(u topology.User, p permitted, inbox string) missingRights {
 	return m
 }
 
-// maxNamed is how many missing rights are named at once.
+// maxNamed is how many missing rights a message names.
 const maxNamed = 4
 
 func (m missingRights) judge() []Result {
@@ -146,7 +146,7 @@ func some(all []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(all[:maxNamed], ", "), len(all)-maxNamed)
 }
 
-// permit reports whether all subjects of a pattern are inside the bounds. Patterns that are allowed are not added up.
+// permit reports whether all subjects of a pattern are within the bounds. It does not combine several allowed patterns.
 func (b *bounds) permit(subject string) bool {
 	if b == nil {
 		return true
@@ -160,8 +160,8 @@ func (b *bounds) permit(subject string) bool {
 	return len(b.Allow) == 0 || slices.ContainsFunc(b.Allow, matches)
 }
 
-// covers reports whether a pattern with NATS's wildcards matches a subject, or all that another pattern matches. A queue name
-// after the pattern does not count.
+// covers reports whether a pattern with NATS wildcards matches a subject, or everything that another pattern matches.
+// It ignores a queue name after the pattern.
 func covers(pattern, subject string) bool {
 	pattern, _, _ = strings.Cut(pattern, " ")
 

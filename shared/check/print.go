@@ -8,12 +8,12 @@ import (
 	"bobosync/shared/text"
 )
 
-// Colours of the levels, as escape sequences of terminals.
+// colours are the terminal escape sequences of the levels.
 var colours = map[Level]string{OK: "\x1b[32m", Skipped: "\x1b[2m", Warning: "\x1b[33m", Problem: "\x1b[31m"}
 
 const plain = "\x1b[0m"
 
-// Print writes the results for people: a line each, aligned, and under it what to do.
+// Print writes the results for people: aligned, one line each, with the advice below it.
 func Print(w io.Writer, results []Result, colour bool) error {
 	width, who := 0, 0
 	for _, r := range results {
@@ -26,7 +26,7 @@ func Print(w io.Writer, results []Result, colour bool) error {
 
 	out := text.To(w)
 	for _, r := range results {
-		level := text.Raw(fmt.Sprintf("%-7s", text.Clean(string(r.Level)))) // a running service says it, which may be another program
+		level := text.Raw(fmt.Sprintf("%-7s", text.Clean(string(r.Level)))) // a service of another version may have set the level
 		if colour {
 			level = text.Raw(colours[r.Level]) + level + plain
 		}
@@ -43,7 +43,7 @@ func Print(w io.Writer, results []Result, colour bool) error {
 	return out.Err()
 }
 
-// Summary counts the results by their levels, in words.
+// Summary counts the results by level, in words.
 func Summary(results []Result) string {
 	line := fmt.Sprintf("%d ok, %s, %s", Count(results, OK), text.Count(Count(results, Warning), "warning"), text.Count(Count(results, Problem), "problem"))
 	if n := Count(results, Skipped); n > 0 {

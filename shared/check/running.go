@@ -1,4 +1,4 @@
-// Checking over the broker: a running service looks at what it needs, from the machine that it runs on and with its own key.
+// Checks over the broker: a running service checks what it needs, on its own machine and with its own key.
 
 package check
 
@@ -11,7 +11,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Endpoint has a service check what it needs when an operator asks for it.
+// Endpoint returns the endpoint by which an operator has a service check what it needs.
 func Endpoint(s Settings, deps program.Deps) control.Endpoint {
 	s.Running, s.InsideAddress = true, deps.InsideAddress
 	me := s.Service
@@ -37,7 +37,7 @@ func NoAnswer(service topology.Service, err error) Result {
 	}
 }
 
-// Count returns how many results have a level.
+// Count returns how many results have the level.
 func Count(results []Result, level Level) (n int) {
 	for _, r := range results {
 		if r.Level == level {

@@ -17,7 +17,8 @@ import (
 	"bobosync/shared/config"
 )
 
-// checkSettings judges the variables: what is missing or wrong, what looks like a slip, who can read the secrets.
+// checkSettings judges the variables: what is missing or wrong, what looks like a typing error, who can read the
+// secrets.
 func checkSettings(_ context.Context, f *facts) []Result {
 	var results []Result
 	if f.Findings != nil {
@@ -32,7 +33,7 @@ func checkSettings(_ context.Context, f *facts) []Result {
 
 	written, err := config.ReadDotEnv(f.EnvFile, true)
 	if err != nil {
-		written = config.DotEnv{} // none at all, which is fine, or reported in the findings
+		written = config.DotEnv{} // there is no file, which is fine, or the findings report it
 	}
 
 	results = append(results, slips(slices.Sorted(maps.Keys(written.Vars)), f.Known)...)
@@ -52,7 +53,7 @@ func checkSettings(_ context.Context, f *facts) []Result {
 	}
 }
 
-// finding makes a result of a line such as "CSV_DIRECTORY: not set, and there is no default".
+// finding makes a result from a line such as "CSV_DIRECTORY: not set, and there is no default".
 func finding(line string) []Result {
 	name, text, ok := strings.Cut(line, ": ")
 	if !ok || name != strings.ToUpper(name) || strings.Contains(name, " ") {
@@ -62,7 +63,7 @@ func finding(line string) []Result {
 	return named(name, bad("set "+name+" in the environment or in .env; .env.example explains it", "%s", text))
 }
 
-// slips finds variables in the .env file that no program reads and that look much like one that is.
+// slips finds variables in the .env file that no program reads and that closely resemble one that is read.
 func slips(written, known []string) []Result {
 	var results []Result
 	for _, name := range written {
@@ -78,7 +79,7 @@ func slips(written, known []string) []Result {
 	return results
 }
 
-// nearest returns the known name that a wrong one most likely stands for, "" if it is like none.
+// nearest returns the known name that was most likely meant by a wrong one; "" if it resembles none.
 func nearest(name string, known []string) string {
 	best, meant := 3, ""
 	for _, k := range known {
@@ -87,7 +88,7 @@ func nearest(name string, known []string) string {
 			d = min(d, 1) // LOG_DIR for LOG_DIRECTORY
 		}
 
-		// Two slips in a short name make it another name.
+		// In a short name, two slips make it another name.
 		if d < best && d*4 <= len(k) {
 			best, meant = d, k
 		}
@@ -96,10 +97,11 @@ func nearest(name string, known []string) string {
 	return meant
 }
 
-// bare is a name without letter case and underscores, which are the first to be got wrong.
+// bare returns a name without letter case and underscores, which people get wrong first.
 func bare(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "_", "")) }
 
-// distance is the number of letters to insert, remove, replace or swap with their neighbour to make b of a.
+// distance returns how many letters must be inserted, removed, replaced or swapped with their neighbour to turn a into
+// b.
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {
@@ -135,19 +137,20 @@ var (
 		"OTEL_EXPORTER_OTLP_HEADERS", "CONSOLE_SESSION_KEY", "CONSOLE_WALL_TOKEN", "CONSOLE_OIDC_CLIENT_SECRET",
 	}
 
-	// addresses are those that can hold a password.
+	// addresses are the variables that can hold a password.
 	addresses = []string{
 		"NATS_URL", "NATS_MONITOR_URL", "HTTP_PROXY", "HTTPS_PROXY", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 	}
 
-	// trusted are the variables that name a file by which others are distinguished from impostors, beside the key for the broker.
+	// trusted are the variables that name a file by which we tell others from impostors, in addition to the key for the
+	// broker.
 	trusted = []string{
 		"SSL_CERT_PATH", "NATS_CA", "NOTIFY_SMTP_CA", "CONSOLE_CLIENT_CA", "CONSOLE_TLS_CERT", "CONSOLE_TLS_KEY", "CONSOLE_OPERATOR_CREDS", "CONSOLE_USERS_FILE",
 	}
 )
 
-// exposed warns of files with secrets that everybody on the machine can read, or that others can write: who writes a secret chooses
-// the account that is used.
+// exposed warns of files with secrets that everybody on the machine can read, or that others can write: whoever writes
+// a secret chooses the account that is used.
 func exposed(envFile string, written map[string]string, creds string, getenv func(string) string) []Result {
 	var results []Result
 	for _, file := range []string{envFile, creds} {
@@ -184,7 +187,7 @@ func exposed(envFile string, written map[string]string, creds string, getenv fun
 		}
 
 		dir := filepath.Dir(file)
-		if info, err := os.Stat(dir); err == nil && changeable(info.Mode()&^0o020) && info.Mode()&fs.ModeSticky == 0 { // many people's groups are their own
+		if info, err := os.Stat(dir); err == nil && changeable(info.Mode()&^0o020) && info.Mode()&fs.ModeSticky == 0 { // groups are often personal
 			results = append(results, warn("chmod go-w "+dir, "others on this machine can write to %s, and so replace %s", dir, file)...)
 		}
 	}
@@ -192,7 +195,7 @@ func exposed(envFile string, written map[string]string, creds string, getenv fun
 	return results
 }
 
-// holdsSecret reports whether one of the variables is a secret, or an address with one in it.
+// holdsSecret reports whether one of the variables is a secret, or an address that contains one.
 func holdsSecret(written map[string]string) bool {
 	return slices.ContainsFunc(secrets, func(name string) bool { return written[name] != "" }) ||
 		slices.ContainsFunc(addresses, func(name string) bool { return strings.Contains(written[name], "@") })
@@ -204,7 +207,7 @@ func changeable(mode fs.FileMode) bool { return runtime.GOOS != "windows" && mod
 // open reports whether others than owner and group may read a file. On Windows the mode says nothing about that.
 func open(mode fs.FileMode) bool { return runtime.GOOS != "windows" && mode.Perm()&0o004 != 0 }
 
-// unsafe warns of settings that are allowed and should not be.
+// unsafe warns of settings that are allowed but unwise.
 func (f *facts) unsafe() []Result {
 	if f.AtHoc == nil {
 		return nil
@@ -228,7 +231,7 @@ func (f *facts) unsafe() []Result {
 	return results
 }
 
-// Variables lists the names of all variables that a settings struct reads, by its env tags.
+// Variables lists the names of all variables that a settings struct reads, taken from its env tags.
 func Variables(settings reflect.Type) []string {
 	var names []string
 	for field := range settings.Fields() {

@@ -4,5 +4,5 @@ package check
 
 import "errors"
 
-// diskSpace is not known on this system.
+// diskSpace fails: the free space is not known on this system.
 func diskSpace(string) (Space, error) { return Space{}, errors.ErrUnsupported }

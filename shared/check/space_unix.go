@@ -10,7 +10,7 @@ import (
 	"bobosync/shared/disk"
 )
 
-// diskSpace asks the file system that holds path.
+// diskSpace queries the file system that holds path.
 func diskSpace(path string) (Space, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// diskSpace asks the volume that holds path.
+// diskSpace queries the volume that holds path.
 func diskSpace(path string) (Space, error) {
 	name, err := windows.UTF16PtrFromString(path)
 	if err != nil {

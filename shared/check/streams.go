@@ -18,7 +18,7 @@ func (f *facts) wanted() topology.Settings { return topology.From(f.Broker, f.Ca
 
 const makeThem = "start the services, which make what is missing, or use bobosync provision"
 
-// checkStreams compares the broker's streams with what is wanted.
+// checkStreams compares the broker's streams with the wanted ones.
 func checkStreams(ctx context.Context, f *facts) []Result {
 	ctx, cancel := f.part(ctx, askShare)
 	defer cancel()
@@ -55,7 +55,7 @@ func checkStreams(ctx context.Context, f *facts) []Result {
 	return results
 }
 
-// asWanted is for parts of which nothing is wrong. A service's own credentials may not look at those of others.
+// asWanted is the result if nothing is wrong. A service's own credentials may not see the parts of others.
 func asWanted(seen, all int) []Result {
 	if seen < all {
 		return good("the %d that these credentials may look at are there and as wanted", seen)
@@ -63,7 +63,7 @@ func asWanted(seen, all int) []Result {
 	return good("all %d are there and as wanted", all)
 }
 
-// judgeMissing distinguishes a broker that has not been used yet from one that has lost a part.
+// judgeMissing distinguishes a broker that has not been used yet from one that has lost something.
 func judgeMissing(what string, missing []string, all int) []Result {
 	switch {
 	case len(missing) == 0:
@@ -76,7 +76,7 @@ func judgeMissing(what string, missing []string, all int) []Result {
 		"%s %s is missing, while others are there", what, strings.Join(missing, ", "))
 }
 
-// cannotAsk says why a part of the broker could not be checked.
+// cannotAsk says why a stream, consumer, bucket or the account could not be checked.
 func (f *facts) cannotAsk(err error, what, subject string) []Result {
 	if f.denied.named(subject) {
 		return bad("allow this user to publish to "+subject, "this user may not ask for %s", what)
@@ -89,13 +89,13 @@ func (f *facts) cannotAsk(err error, what, subject string) []Result {
 	return bad("look at the broker's log", "the broker cannot report on %s: %v", what, err)
 }
 
-// grave are the differences with which the services' promises do not hold; the others are limits.
+// grave are the settings without which the services' promises do not hold; the others are limits.
 var grave = []string{"subjects", "retention", "discard", "storage", "max messages per subject", "atomic publish", "max age"}
 
-// fullPart is how full the entries' stream is warned of, in percent.
+// fullPart is how full a stream or an account may be before the check warns of it, in percent.
 const fullPart = 90
 
-// judgeStream compares one stream with what is wanted, and looks how full it is.
+// judgeStream compares a stream with the wanted one, and checks how full it is.
 func judgeStream(want jetstream.StreamConfig, have *jetstream.StreamInfo) []Result {
 	results := judgeDifferences("stream "+want.Name, topology.Differences(want, have.Config))
 	limit := have.Config.MaxBytes
@@ -114,7 +114,7 @@ func judgeStream(want jetstream.StreamConfig, have *jetstream.StreamInfo) []Resu
 // provisionIt is what to do about settings that are not as wanted.
 const provisionIt = "bobosync provision --dry-run shows what can be changed, bobosync provision changes it"
 
-// judgeDifferences reports the settings of a part of the broker that are not as wanted.
+// judgeDifferences reports the settings of a stream, consumer or bucket that are not as wanted.
 func judgeDifferences(part string, differences []string) (results []Result) {
 	for _, diff := range differences {
 		judge := warn
@@ -128,10 +128,10 @@ func judgeDifferences(part string, differences []string) (results []Result) {
 	return results
 }
 
-// isOf reports whether a difference is that of a setting.
+// isOf reports whether a difference concerns a setting.
 func isOf(difference, setting string) bool { return strings.HasPrefix(difference, setting+" is ") }
 
-// judgeHistory reports a history that is cut short by its size.
+// judgeHistory warns if the history's size limit cuts it short.
 func judgeHistory(have *jetstream.StreamInfo) []Result {
 	limit, kept := have.Config.MaxBytes, have.TimeStamp.Sub(have.State.FirstTime)
 	if limit <= 0 || have.State.Bytes < uint64(limit)/100*fullPart || kept > have.Config.MaxAge/100*fullPart {
@@ -143,7 +143,7 @@ func judgeHistory(have *jetstream.StreamInfo) []Result {
 		size(have.State.Bytes), size(uint64(limit)), text.Ago(kept), text.Ago(have.Config.MaxAge))
 }
 
-// checkConsumers compares the durable consumers of the streams that are there.
+// checkConsumers compares the durable consumers of the streams that exist with the wanted ones.
 func checkConsumers(ctx context.Context, f *facts) []Result {
 	ctx, cancel := f.part(ctx, askShare)
 	defer cancel()
@@ -226,7 +226,7 @@ func judgeConsumer(want, have jetstream.ConsumerConfig) []Result {
 	return append(results, judgeDifferences("consumer "+want.Durable, others)...)
 }
 
-// checkBuckets compares the key-value buckets.
+// checkBuckets compares the key-value buckets with the wanted ones.
 func checkBuckets(ctx context.Context, f *facts) []Result {
 	ctx, cancel := f.part(ctx, askShare)
 	defer cancel()
@@ -260,7 +260,8 @@ func checkBuckets(ctx context.Context, f *facts) []Result {
 	return results
 }
 
-// judgeBucket compares the stream of a bucket with what is wanted. How long leases live follows from a setting of the publishers'.
+// judgeBucket compares the stream of a bucket with the wanted one. How long leases live follows from a setting of the
+// publishers.
 func judgeBucket(want jetstream.KeyValueConfig, have jetstream.StreamConfig) (results []Result) {
 	differences := topology.BucketDifferences(want, have)
 	if want.Bucket == topology.BucketLeases && want.TTL != have.MaxAge {
@@ -272,7 +273,7 @@ func judgeBucket(want jetstream.KeyValueConfig, have jetstream.StreamConfig) (re
 	return append(results, judgeDifferences("bucket "+want.Bucket, differences)...)
 }
 
-// checkReplicas looks whether each stream has a leader and its copies are there and current.
+// checkReplicas checks that each stream has a leader and that its copies exist and are current.
 func checkReplicas(_ context.Context, f *facts) []Result {
 	if len(f.streams) == 0 {
 		return skipped("not tried: there are no streams yet, or these credentials may not look")
@@ -298,7 +299,7 @@ func checkReplicas(_ context.Context, f *facts) []Result {
 	return good("each stream lies on %d servers, all of them current", least)
 }
 
-// judgeReplicas checks one stream. A server that stands alone says nothing of a cluster.
+// judgeReplicas checks one stream. A server that runs alone reports no cluster.
 func judgeReplicas(stream string, replicas int, cluster *jetstream.ClusterInfo) []Result {
 	if cluster == nil || replicas < 2 {
 		return nil
@@ -333,7 +334,7 @@ func judgeReplicas(stream string, replicas int, cluster *jetstream.ClusterInfo) 
 	return nil
 }
 
-// checkStorage looks how much the account may store.
+// checkStorage checks how much the account may store.
 func checkStorage(ctx context.Context, f *facts) []Result {
 	ctx, cancel := f.part(ctx, askShare)
 	defer cancel()
@@ -351,7 +352,7 @@ func checkStorage(ctx context.Context, f *facts) []Result {
 	return judgeStorage(used, limit, f.Broker.EntriesMaxBytes)
 }
 
-// judgeStorage compares what is stored with what the account may store; no limit is 0 or less.
+// judgeStorage compares what is stored with what the account may store; a limit of 0 or less means none.
 func judgeStorage(used uint64, limit, entries int64) []Result {
 	const advice = "raise the account's limit in the broker, or lower ENTRIES_MAX_BYTES"
 	switch {

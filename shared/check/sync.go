@@ -17,13 +17,14 @@ import (
 	"bobosync/shared/topology"
 )
 
-// storeServer is what a broker's server reports of itself, over its monitoring page /varz or its system account.
+// storeServer is what a server of the broker reports of itself, on its monitoring page /varz or over its system
+// account.
 type storeServer struct {
 	Name      string   `json:"server_name"`
 	JetStream *storing `json:"jetstream"`
 }
 
-// storing is a server's JetStream; it has no configuration if it is off.
+// storing is a server's JetStream; it has no configuration if JetStream is off.
 type storing struct {
 	Config *storeConfig `json:"config"`
 }
@@ -31,14 +32,15 @@ type storing struct {
 type storeConfig struct {
 	SyncAlways   bool          `json:"sync_always"`
 	SyncInterval time.Duration `json:"sync_interval"`
-	lazy         bool          // known not to sync, though not how rarely
+	lazy         bool          // known not to sync always, but not how rarely it does
 }
 
 // checkSync finds out whether the broker syncs to disk before it acknowledges.
 //
-// A client cannot ask for that: it stands in the server's configuration, which the monitoring page /varz shows, the system
-// account, and what a broker's configuration passes on of it. Measuring how long an acknowledgement takes proves nothing, since a disk may sync in a tenth of a
-// millisecond and a network may take ten; and it would need a stream to write to. So without access it is not known.
+// A client cannot ask for that: it is part of the server's configuration, which is visible on the monitoring page
+// /varz, over the system account, and through a subject if the broker's configuration maps one. Measuring how long an
+// acknowledgement takes proves nothing: a disk may sync in a tenth of a millisecond, a network may take ten, and it
+// would need a stream to write to. So without access the answer is unknown.
 func checkSync(ctx context.Context, f *facts) []Result {
 	if f.inside {
 		return good("the broker inside syncs each message before it acknowledges it")
@@ -70,7 +72,8 @@ func checkSync(ctx context.Context, f *facts) []Result {
 	return judgeSync(servers, f.Broker.Replicas)
 }
 
-// fromBroker asks over the subject that deploy/nats/accounts.conf maps to the system account; none if this broker has it not.
+// fromBroker asks over the subject that deploy/nats/accounts.conf maps to the system account; it returns none if this
+// broker does not map it.
 func fromBroker(ctx context.Context, nc *nats.Conn) ([]storeServer, error) {
 	listed, err := topology.Servers(ctx, nc)
 	if err != nil {
@@ -79,7 +82,7 @@ func fromBroker(ctx context.Context, nc *nats.Conn) ([]storeServer, error) {
 
 	servers := make([]storeServer, 0, len(listed))
 	for _, s := range listed {
-		// Of the interval it shows only that there is one.
+		// This reports whether the broker syncs always, but not the interval otherwise.
 		servers = append(servers, storeServer{Name: s.Name, JetStream: &storing{Config: &storeConfig{SyncAlways: s.Syncs, lazy: !s.Syncs}}})
 	}
 
@@ -124,13 +127,13 @@ func judgeSync(servers []storeServer, replicas int) []Result {
 	return good("each message is synced to disk before it is acknowledged (%s)", text.Count(storing, "server"))
 }
 
-// maxPage bounds what is read of a monitoring page.
+// maxPage limits how much of a monitoring page is read, in bytes.
 const maxPage = 4 << 20
 
 // fromMonitor reads the monitoring page of one server.
 func fromMonitor(ctx context.Context, base string) ([]storeServer, error) {
 	if err := config.Addresses("NATS_MONITOR_URL", base, "http", "https"); err != nil {
-		return nil, err // a part of a password would be taken for the host, and be printed
+		return nil, err // else part of a password might be taken for the host, and printed
 	}
 
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(base, "/")+"/varz", nil)
@@ -156,7 +159,7 @@ func fromMonitor(ctx context.Context, base string) ([]storeServer, error) {
 	return []storeServer{s}, nil
 }
 
-// quietAfter is how long to wait for the next server of a cluster to answer.
+// quietAfter is how long to wait for another server of the cluster to answer.
 const quietAfter = 300 * time.Millisecond
 
 // fromSystemAccount asks all servers of the cluster.
@@ -188,7 +191,7 @@ func fromSystemAccount(ctx context.Context, f *facts) ([]storeServer, error) {
 	return gather(ctx, sub)
 }
 
-// gather takes answers until none comes for a while.
+// gather collects answers until none arrives for a while.
 func gather(ctx context.Context, sub *nats.Subscription) ([]storeServer, error) {
 	var servers []storeServer
 	for {
@@ -210,7 +213,7 @@ func gather(ctx context.Context, sub *nats.Subscription) ([]storeServer, error) 
 	}
 }
 
-// next waits for an answer: the first may take its time, the others come at about the same moment.
+// next waits for an answer. The first may take its time; the others arrive at about the same moment.
 func next(ctx context.Context, sub *nats.Subscription, first bool) (*nats.Msg, error) {
 	if !first {
 		return sub.NextMsg(quietAfter)
@@ -218,7 +221,7 @@ func next(ctx context.Context, sub *nats.Subscription, first bool) (*nats.Msg, e
 	return sub.NextMsgWithContext(ctx)
 }
 
-// withoutUsers are the addresses without the credentials of the services' user.
+// withoutUsers returns the addresses without the credentials of the services' user.
 func (t target) withoutUsers() []string {
 	bare := make([]string, len(t.urls))
 	for i, address := range t.urls {

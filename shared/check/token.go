@@ -17,19 +17,19 @@ import (
 	"bobosync/shared/topology"
 )
 
-// errHeldBack means that the services were refused with these very settings.
+// errHeldBack means that AtHoc refuses the services with these very settings.
 var errHeldBack = errors.New("no password is tried while the services are refused")
 
-// errAskedOnce means that AtHoc was asked for a token before.
+// errAskedOnce means that the check has already asked AtHoc for a token.
 var errAskedOnce = errors.New("AtHoc is asked for one token only in a check")
 
-// frugalTokens lets a store ask AtHoc for one token at the most, and for none while the account is refused: too many wrong
-// passwords lock an account.
+// frugalTokens lets a store ask AtHoc for at most one token, and for none while AtHoc refuses the account: too many
+// wrong passwords lock an account.
 type frugalTokens struct {
 	inner athoc.TokenStore
-	// store is inner, if the tokens are those of the services.
+	// store is the same as inner if the tokens are those of the services; else nil.
 	store *tokens.Store
-	// held says that AtHoc must not be asked.
+	// held reports whether AtHoc must not be asked.
 	held  bool
 	asked atomic.Bool
 }
@@ -52,7 +52,7 @@ func (t *frugalTokens) Replace(ctx context.Context, old string, fetch func(conte
 	})
 }
 
-// unasked makes an error one of a call, which passes through the client as it is.
+// unasked turns an error into a CallError, which the client passes on unchanged.
 func unasked(err error) error {
 	return &athoc.CallError{Kind: athoc.Unauthorized, Op: athoc.OpToken, Detail: err.Error(), Err: err}
 }
@@ -88,7 +88,8 @@ func checkToken(ctx context.Context, f *facts) []Result {
 	return append(good("AtHoc takes the account of APIUSER (services that are running will get a new access token by themselves)"), results...)
 }
 
-// checkServices says that AtHoc refuses the services for something else than the login, which need not be what the check tries.
+// checkServices reports that AtHoc refuses the services for a reason other than the login, which the check itself may
+// not run into.
 func checkServices(_ context.Context, f *facts) []Result {
 	if f.refused == nil {
 		return nil
@@ -98,7 +99,8 @@ func checkServices(_ context.Context, f *facts) []Result {
 		"AtHoc refuses the services since %s: %s", f.refused.Since.Local().Format(time.DateTime), f.refused.Cause)
 }
 
-// shareTokens uses the place where the services keep their token, if the broker is there and holds it.
+// shareTokens uses the services' token store, if the broker is reachable and has its buckets. It reports whether it
+// does.
 func (f *facts) shareTokens(ctx context.Context) (bool, error) {
 	if f.js == nil {
 		return false, nil
@@ -125,8 +127,8 @@ func (f *facts) shareTokens(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// breakerState reads what holds the services' calls back, and leaves it as it is. It notes that no token must be asked for if
-// AtHoc has refused these settings.
+// breakerState reads what holds back the services' calls, without changing it. If AtHoc has refused these very
+// settings, it sets tokens.held, so that no token is asked for.
 func (f *facts) breakerState(ctx context.Context, shared bool) breaker.State {
 	var state breaker.State
 	if !shared {
@@ -141,7 +143,7 @@ func (f *facts) breakerState(ctx context.Context, shared bool) breaker.State {
 		return state
 	}
 
-	f.paused, _ = breaker.LoadPause(ctx, kv) // without it there is none
+	f.paused, _ = breaker.LoadPause(ctx, kv) // an unreadable pause counts as none
 
 	entry, err := kv.Get(ctx, breaker.Key)
 	if err != nil || json.Unmarshal(entry.Value(), &state) != nil {
@@ -156,12 +158,12 @@ func (f *facts) breakerState(ctx context.Context, shared bool) breaker.State {
 	return state
 }
 
-// judgeBreaker says what the services know of AtHoc.
+// judgeBreaker reports what the services know of AtHoc's state.
 func judgeBreaker(s breaker.State, ours bool, now time.Time) []Result {
 	since := "since " + s.Since.Local().Format(time.DateTime)
 	switch {
 	case s.Class == breaker.Refused && ours:
-		return nil // the token's own result says it, or checkServices
+		return nil // the token's own result or checkServices reports it
 	case s.Class == breaker.Refused:
 		return named(stepServices, warn("start the services again with these settings", "AtHoc refuses the services, which have other settings, %s: %s", since, s.Cause))
 	case s.Class == breaker.Outage:
@@ -248,7 +250,7 @@ func judgeRefusal(call *athoc.CallError) []Result {
 	return bad("", "AtHoc does not take the request (%s, status %d)%s", call.Op, call.Status, said(call))
 }
 
-// said is what the server wrote, without secrets and names, as the client quotes it.
+// said returns what the server wrote, as the client quotes it: without secrets and names.
 func said(call *athoc.CallError) string {
 	if _, quote, ok := strings.Cut(call.Detail, "the server said: "); ok {
 		return fmt.Sprintf("; it says: %s", quote)

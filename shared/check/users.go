@@ -13,10 +13,10 @@ import (
 	"bobosync/shared/text"
 )
 
-// sample is how many users' values are checked.
+// sample is how many users' attribute values are checked.
 const sample = 50
 
-// search returns the first page that matches. No user may match, then it is empty.
+// search returns the first page of the matching users; the page is empty if none match.
 func (f *facts) search(ctx context.Context, q athoc.Query) (athoc.Page, error) {
 	if err := f.pace(ctx, false); err != nil {
 		return athoc.Page{}, &athoc.CallError{Kind: athoc.Outage, Op: athoc.OpSearch, Err: err}
@@ -24,7 +24,7 @@ func (f *facts) search(ctx context.Context, q athoc.Query) (athoc.Page, error) {
 
 	for page, err := range f.client.SearchUsers(ctx, q) {
 		if len(page.Users) == 0 {
-			page.Total = 0 // those that AtHoc counts and does not return are of no use
+			page.Total = 0 // users that AtHoc counts but does not return are of no use
 		}
 		return page, err
 	}
@@ -32,7 +32,7 @@ func (f *facts) search(ctx context.Context, q athoc.Query) (athoc.Page, error) {
 	return athoc.Page{}, nil
 }
 
-// checkOrganisation searches for any user: that takes the organisation and the right to read.
+// checkOrganisation searches for any user, which needs the organisation and the right to read.
 func checkOrganisation(ctx context.Context, f *facts) []Result {
 	page, err := f.search(ctx, athoc.Query{PageSize: 1})
 	if err != nil {
@@ -49,7 +49,7 @@ func checkOrganisation(ctx context.Context, f *facts) []Result {
 	return good("%s, fetched in %s", text.Count(page.Total, "user"), text.Count(pages, "page"))
 }
 
-// unknownAttribute judges a search that AtHoc does not take; ok is false if it failed for another reason.
+// unknownAttribute judges a search that AtHoc rejects as invalid; ok is false if it failed for another reason.
 func unknownAttribute(err error, variable, attribute string) ([]Result, bool) {
 	call, is := errors.AsType[*athoc.CallError](err)
 	if !is || call.Kind != athoc.BadRequest {
@@ -60,7 +60,7 @@ func unknownAttribute(err error, variable, attribute string) ([]Result, bool) {
 		"AtHoc has no attribute %q that can be searched for%s", attribute, said(call)), true
 }
 
-// checkDuty looks whether the duty-status attribute is there, and whether its values are dates.
+// checkDuty checks that the duty-status attribute exists and that its values are dates.
 func checkDuty(ctx context.Context, f *facts) []Result {
 	field := f.AtHoc.DutyStatusField
 	page, err := f.search(ctx, athoc.Query{Fields: []string{field}, Criteria: field + " pr", PageSize: sample})
@@ -80,10 +80,10 @@ func checkDuty(ctx context.Context, f *facts) []Result {
 	return judgeDuty(field, values, page.Total, f.AtHoc.Zone.Location(), f.Now())
 }
 
-// maxAhead is how far in the future a duty status may begin before the zone is suspected.
+// maxAhead is how far in the future a duty status may begin before the time zone is suspect.
 const maxAhead = 15 * time.Minute
 
-// judgeDuty judges the values that some users have.
+// judgeDuty judges a sample of the attribute's values.
 func judgeDuty(field string, values []string, total int, loc *time.Location, now time.Time) []Result {
 	future := 0
 	for _, v := range values {
@@ -107,12 +107,14 @@ func judgeDuty(field string, values []string, total int, loc *time.Location, now
 	return good("%q is there and a date and time; on duty now: %d", field, total)
 }
 
-// checkRight finds out whether the duty status may be written, without writing one: an update of a user who surely does not
-// exist. The call says syncExistingUsersOnly, with which AtHoc makes nobody; each stale mapping makes the services do the
-// same. It clears the attribute rather than sets it, so that not even a time is sent.
+// checkRight finds out whether the duty status may be written, without writing one: it sends an update for a user who
+// certainly does not exist. The call sets syncExistingUsersOnly, with which AtHoc creates nobody; the services make
+// such calls whenever the mapping is stale. The update clears the attribute rather than setting it, so that not even a
+// time is sent.
 //
-// It shows that the account may use the call at all: without the role AtHoc answers 403. Whether AtHoc looks at the attribute
-// before the user is not documented, so that an answer that names only the user leaves the attribute's own rights open.
+// The answer shows whether the account may use the call at all: without the role AtHoc answers 403. Whether AtHoc
+// checks the attribute before the user is not documented, so an answer that complains only about the user says nothing
+// about the right to this attribute.
 func checkRight(ctx context.Context, f *facts) []Result {
 	if err := f.pace(ctx, true); err != nil {
 		return judgeCall(&athoc.CallError{Kind: athoc.Outage, Op: athoc.OpUpdate, Err: err})
@@ -149,8 +151,8 @@ func judgeRight(r athoc.Result, field string) []Result {
 	return warn("check again; if it stays, ask AtHoc's support", "AtHoc's answer to an update of a user who does not exist does not show whether the right is there%s", detail)
 }
 
-// checkCollar checks whether the attribute with the employee id is there, and who has one; and at the other attributes that
-// are fetched with the users.
+// checkCollar checks that the attribute with the employee id exists, and how many users have one. It also checks the
+// other attributes that are fetched with the users.
 func checkCollar(ctx context.Context, f *facts) []Result {
 	page, err := f.search(ctx, athoc.Query{Fields: []string{f.CollarField}, Criteria: f.CollarField + " pr", PageSize: 1})
 	if results, ok := unknownAttribute(err, "COLLAR_ID_FIELD", f.CollarField); ok {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// checkZones says what time it is by the two wall clocks.
+// checkZones reports the time on BOBO's and AtHoc's wall clocks.
 func checkZones(_ context.Context, f *facts) []Result {
 	now := f.Now()
 	inContainer := contained(f.Getenv)
@@ -37,12 +37,12 @@ func checkZones(_ context.Context, f *facts) []Result {
 	return results
 }
 
-// wall is what a clock shows, and its zone.
+// wall formats what a clock shows, with its zone.
 func wall(now time.Time, loc *time.Location) string {
 	return fmt.Sprintf("%s (%s, UTC%s)", now.In(loc).Format("2006-01-02 15:04"), loc, now.In(loc).Format("-07:00"))
 }
 
-// apart says how far the second clock is from the first, "" if it shows the same.
+// apart says how far the second clock is from the first; "" if both show the same.
 func apart(now time.Time, bobo, athoc *time.Location) string {
 	_, a := now.In(bobo).Zone()
 	_, b := now.In(athoc).Zone()
@@ -58,7 +58,7 @@ func apart(now time.Time, bobo, athoc *time.Location) string {
 	return ""
 }
 
-// isUTC reports whether a zone is UTC all the year round, as that of a machine whose place nobody has set.
+// isUTC reports whether a zone is UTC all year round, like that of a machine whose time zone nobody has set.
 func isUTC(now time.Time, loc *time.Location) bool {
 	for month := range 12 {
 		if _, offset := now.AddDate(0, month, 0).In(loc).Zone(); offset != 0 {
@@ -69,7 +69,7 @@ func isUTC(now time.Time, loc *time.Location) bool {
 	return true
 }
 
-// contained reports whether this seems to be a container: its zone is nobody's choice then.
+// contained reports whether this seems to be a container, whose time zone nobody has chosen.
 func contained(env func(string) string) bool {
 	if env("KUBERNETES_SERVICE_HOST") != "" || env("container") != "" {
 		return true

@@ -8,8 +8,8 @@ import (
 	"bobosync/shared/disk"
 )
 
-// AddressFile is the file in the data directory that holds the address of the broker inside the all-in-one program, with its token. Only
-// users who may read the data directory may give orders.
+// AddressFile is the file in the data directory that holds the address of the broker inside the all-in-one program,
+// with its token: only users who may read the data directory may give orders.
 const AddressFile = "broker.url"
 
 // WriteAddress writes the address of the broker inside, with its token, for the operators' commands.
@@ -27,5 +27,5 @@ func WriteAddress(directory, address, token string) error {
 	return nil
 }
 
-// StoreDir is where the broker inside keeps its streams, below DATA_DIRECTORY.
+// StoreDir returns the directory below DATA_DIRECTORY in which the broker inside keeps its streams.
 func StoreDir(directory string) string { return filepath.Join(directory, "jetstream") }

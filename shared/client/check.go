@@ -11,11 +11,11 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Checked are the services that check what they need.
+// Checked lists the services that check what they need.
 var Checked = []topology.Service{topology.Ingest, topology.Resolver, topology.Publisher, topology.Janitor}
 
-// Check has each running service check what it needs, all of them at the same time, and returns what they found. A service that gives no
-// answer is a problem. It fails only if none has given one.
+// Check has every running service check what it needs, all at once, and returns their results. A service that does not
+// answer is a problem. Check fails only if none answers.
 func Check(ctx context.Context, conn *bus.Conn, o Order) ([]check.Result, error) {
 	answers, errs := make([][]check.Result, len(Checked)), make([]error, len(Checked))
 	var asked sync.WaitGroup

@@ -1,5 +1,5 @@
-// Package client connects commands and the console to the services: over the broker of NATS_URL, or over the one inside the all-in-one
-// program with the same data directory.
+// Package client connects commands and the console to the services: over the broker of NATS_URL, or over the broker
+// inside the all-in-one program that uses the same data directory.
 package client
 
 import (
@@ -30,13 +30,13 @@ import (
 // ConnectTimeout is how long a command tries to reach the broker.
 const ConnectTimeout = 5 * time.Second
 
-// insideRoom is the room in bytes without which the broker inside bobosync run does not start.
+// insideRoom is the free space, in bytes, below which the broker inside bobosync run does not start.
 const insideRoom = 1 << 20
 
-// littleRoom is the room in bytes without which it cannot make all streams.
+// littleRoom is the free space, in bytes, below which it cannot make all streams.
 const littleRoom = 16 << 20
 
-// Settings are those that commands and the console need.
+// Settings are the settings that commands and the console need.
 type Settings struct {
 	Broker config.Broker
 	Data   config.Data
@@ -45,7 +45,8 @@ type Settings struct {
 // Validate implements config.Validator.
 func (s *Settings) Validate() error { return s.Broker.Validate() }
 
-// Connect tries to reach the broker for some time. Its error is a *verdict.Unreachable, but for faults of the program itself.
+// Connect tries to reach the broker for the given time. Its error is a *verdict.Unreachable, except for faults of the
+// program itself.
 func (s Settings) Connect(ctx context.Context, wait time.Duration) (*bus.Conn, error) {
 	inside := s.Broker.URL == ""
 	if inside {
@@ -78,7 +79,8 @@ func (s Settings) Connect(ctx context.Context, wait time.Duration) (*bus.Conn, e
 	return nil, why
 }
 
-// noRoom reports that the disk of the broker inside has less than so many bytes, or takes no more files; nil if not.
+// noRoom reports that the disk of the broker inside has fewer than least bytes free, or can hold no more files; nil
+// otherwise.
 func (s Settings) noRoom(least uint64) *verdict.Unreachable {
 	switch free, err := disk.Free(s.Data.Directory); {
 	case err == nil && free < least:
@@ -104,7 +106,7 @@ func noAddress(err error) error {
 	}
 }
 
-// whyUnreachable turns what the connection says into words; inside says that it is the broker inside bobosync run.
+// whyUnreachable explains a connection error in words; inside means that the broker is the one inside bobosync run.
 func whyUnreachable(err error, inside bool) *verdict.Unreachable {
 	switch {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):

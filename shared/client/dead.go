@@ -1,6 +1,6 @@
 package client
 
-// Dead letters as they lie in their stream.
+// Dead letters, read from their stream.
 
 import (
 	"context"
@@ -16,13 +16,13 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Letter is a dead letter with its number in the stream, by which operators name it.
+// Letter is a dead letter with its sequence number in the stream, by which operators name it.
 type Letter struct {
 	ID uint64 `json:"id"`
 	event.DeadLetter
 }
 
-// DeadLetters reads all dead letters. One that cannot be read itself is shown as such.
+// DeadLetters reads all dead letters. A dead letter that cannot be decoded is returned with that as its reason.
 func DeadLetters(ctx context.Context, js jetstream.JetStream) ([]Letter, error) {
 	stream, err := js.Stream(ctx, topology.StreamDead)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -34,7 +34,7 @@ func DeadLetters(ctx context.Context, js jetstream.JetStream) ([]Letter, error) 
 	}
 
 	state := stream.CachedInfo().State
-	all := []Letter{} // JSON's null is no list
+	all := []Letter{} // JSON's null is not a list
 	for seq := state.FirstSeq; state.Msgs > 0 && seq <= state.LastSeq; {
 		some, err := lettersFrom(ctx, js, seq)
 		if err != nil {
@@ -55,7 +55,7 @@ func DeadLetters(ctx context.Context, js jetstream.JetStream) ([]Letter, error) 
 // LettersAtOnce is how many dead letters are read with one request.
 const LettersAtOnce = 200
 
-// lettersFrom reads some dead letters, from a number on; none if there are no more.
+// lettersFrom reads some dead letters, beginning at a sequence number; none if there are no more.
 func lettersFrom(ctx context.Context, js jetstream.JetStream, seq uint64) ([]Letter, error) {
 	messages, err := jetstreamext.GetBatch(ctx, js, topology.StreamDead, LettersAtOnce, jetstreamext.GetBatchSeq(seq))
 	if err != nil {
@@ -83,14 +83,14 @@ func lettersFrom(ctx context.Context, js jetstream.JetStream, seq uint64) ([]Let
 	return some, nil
 }
 
-// LetterQuery says which dead letters are meant; what is empty does not matter.
+// LetterQuery selects dead letters; empty fields match all.
 type LetterQuery struct {
 	IDs []uint64
-	// Reason is a part of it, in any letter case; File is an id.
+	// Reason matches a part of the reason, ignoring letter case. File is a file's id.
 	Reason, File string
 }
 
-// Of returns those of all that are meant.
+// Of returns the dead letters among all that match.
 func (q LetterQuery) Of(all []Letter) []Letter {
 	return slices.DeleteFunc(slices.Clone(all), func(l Letter) bool {
 		return len(q.IDs) > 0 && !slices.Contains(q.IDs, l.ID) ||
@@ -99,7 +99,7 @@ func (q LetterQuery) Of(all []Letter) []Letter {
 	})
 }
 
-// IDs are the numbers of dead letters.
+// IDs returns the numbers of dead letters.
 func IDs(letters []Letter) []uint64 {
 	ids := make([]uint64, 0, len(letters))
 	for _, l := range letters {

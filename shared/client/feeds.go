@@ -2,7 +2,7 @@ package client
 
 import "bobosync/shared/control"
 
-// FeedWords says in a word or two how a feed is doing.
+// FeedWords describes the state of a feed in a word or two.
 func FeedWords(f control.FeedState) string {
 	switch {
 	case !f.Learnt:

@@ -16,7 +16,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// AskFiles asks for files until it has as many as are wanted: an answer holds no more than fit into a message.
+// AskFiles asks for files until it has as many as wanted: one answer holds no more than fit into a message.
 func AskFiles(ctx context.Context, conn *bus.Conn, req control.FilesRequest) (control.FilesAnswer, error) {
 	all, err := Ask[control.FilesAnswer](ctx, conn, topology.Ingest, control.Files, req)
 	for wanted := req.Most; err == nil && all.More > 0 && len(all.Files) < wanted; {
@@ -32,7 +32,7 @@ func AskFiles(ctx context.Context, conn *bus.Conn, req control.FilesRequest) (co
 	return all, err
 }
 
-// FileStatus says in a word or two what has become of a file.
+// FileStatus describes the state of a file in a word or two.
 func FileStatus(f control.FileState) string {
 	switch {
 	case f.Problem != "":
@@ -44,10 +44,10 @@ func FileStatus(f control.FileState) string {
 	}
 }
 
-// RowsDo does something with rows as they come.
+// RowsDo processes rows as they arrive.
 type RowsDo func(rows []control.RowState) error
 
-// EachRow asks for a file's rows, part by part.
+// EachRow asks for a file's rows in parts and calls do for each part.
 func EachRow(ctx context.Context, conn *bus.Conn, f control.FileState, all bool, do RowsDo) error {
 	req := control.RowsRequest{ID: f.ID, All: all}
 	for {
@@ -68,12 +68,13 @@ func EachRow(ctx context.Context, conn *bus.Conn, f control.FileState, all bool,
 	}
 }
 
-// Finished reports whether nothing of a file is in work any more.
+// Finished reports whether a file is completely processed.
 func Finished(f control.FileState) bool {
 	return f.Status != statusReading && f.Status != statusWaiting && f.Status != statusDone
 }
 
-// Whereabouts says in a sentence where a file is and why it is not done, by the facts and the verdict on them.
+// Whereabouts says in a few sentences where a file is and why it is not done, judging by the facts and the verdict on
+// them.
 func Whereabouts(f control.FileState, facts verdict.Facts, v verdict.Verdict) string {
 	held := heldRows(f, facts)
 	switch {
@@ -105,7 +106,7 @@ func forDecision(rows int) string {
 	return fmt.Sprintf(" A person has to decide about a mass change with %s of it, which time alone does not release: bobosync held list.", text.Count(rows, "row"))
 }
 
-// What ingest calls the states of a file.
+// The states of a file, as ingest names them.
 const (
 	statusReading = "reading"
 	statusWaiting = "waiting"
@@ -138,13 +139,13 @@ func finished(f control.FileState) string {
 	}
 }
 
-// delaying are the causes for which files wait, though they are no problem yet.
+// delaying are causes that make files wait although they are not problems yet.
 var delaying = []string{
 	verdict.CauseRecovering, verdict.CauseAtHocDown, verdict.CauseWebPage, verdict.CauseThrottled, verdict.CauseUserRefused, verdict.CausePaused,
 	verdict.CauseFull,
 }
 
-// whyWaiting names what is broken, which is why a file waits.
+// whyWaiting names what is broken and so makes a file wait.
 func whyWaiting(v verdict.Verdict) string {
 	var why []string
 	for _, found := range v.Findings {

@@ -11,7 +11,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// TestWhereaboutsNameWhoIsNeeded: a file that waits for a person, or cannot leave, is not said to go on by itself.
+// TestWhereaboutsNameWhoIsNeeded: a file that waits for a person, or cannot be moved, is not said to go on by itself.
 func TestWhereaboutsNameWhoIsNeeded(t *testing.T) {
 	t.Parallel()
 
@@ -41,7 +41,7 @@ func TestWhereaboutsNameWhoIsNeeded(t *testing.T) {
 	}
 }
 
-// withoutServices leaves out that no service runs, which the facts of a table do not have.
+// withoutServices leaves out the findings that no service runs, because a table's facts contain no services.
 func withoutServices(all []verdict.Finding) (left []verdict.Finding) {
 	for _, f := range all {
 		if f.Level != verdict.Problem {

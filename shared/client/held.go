@@ -13,7 +13,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// HeldSet asks for a hold with all who are in it.
+// HeldSet asks for a hold with all workers in it.
 func HeldSet(ctx context.Context, conn *bus.Conn, id string) (control.HeldSet, error) {
 	var set control.HeldSet
 	for after := 0; ; {
@@ -23,7 +23,7 @@ func HeldSet(ctx context.Context, conn *bus.Conn, id string) (control.HeldSet, e
 			return set, err
 		case after == 0:
 			set = part
-		case part.Token != set.Token: // it has changed meanwhile
+		case part.Token != set.Token: // it has changed in the meantime
 			after, set = 0, control.HeldSet{}
 			continue
 		default:
@@ -37,7 +37,7 @@ func HeldSet(ctx context.Context, conn *bus.Conn, id string) (control.HeldSet, e
 	}
 }
 
-// GuardWords say in a sentence what the guard does.
+// GuardWords says in a sentence what the guard does.
 func GuardWords(s control.GuardState) string {
 	switch {
 	case s.Mode == "off":
@@ -53,7 +53,7 @@ func GuardWords(s control.GuardState) string {
 	}
 }
 
-// TrialWords say what the guard would make of a file.
+// TrialWords says what the guard would do with a file.
 func TrialWords(g *control.TryGuard) string {
 	if g == nil {
 		return "not known: the resolver is of an earlier version"
@@ -67,7 +67,7 @@ func TrialWords(g *control.TryGuard) string {
 		}
 
 		unusual := fmt.Sprintf("%s %s, which %s", text.Count(g.Changes[u.Kind], "user"), HeldKind(u.Kind), does)
-		if u.Kind != "silent" { // they are held whatever their number
+		if u.Kind != "silent" { // these are held whatever their number
 			unusual += fmt.Sprintf(": with those of just now they are %d, where at most %d are allowed", u.Users, u.Allowed)
 		}
 
@@ -81,7 +81,7 @@ func TrialWords(g *control.TryGuard) string {
 	return strings.Join(words, "; ") + ". " + GuardWords(control.GuardState{Mode: g.Mode, Holding: g.Holding, HoldsFrom: g.HoldsFrom})
 }
 
-// HeldKind says what those in a mass change do.
+// HeldKind says what the users in a mass change do.
 func HeldKind(kind string) string {
 	switch kind {
 	case "off":
@@ -95,7 +95,7 @@ func HeldKind(kind string) string {
 	}
 }
 
-// WouldWords says what those in a mass change would do.
+// WouldWords says what the users in a mass change would do.
 func WouldWords(kind string) string {
 	switch kind {
 	case "off":
@@ -109,7 +109,7 @@ func WouldWords(kind string) string {
 	}
 }
 
-// UsualWords say how many usually are on duty; empty if that is not known.
+// UsualWords says how many are usually on duty; empty if that is not known.
 func UsualWords(s control.HeldSet) string {
 	if s.UsualMost == 0 {
 		return ""

@@ -1,6 +1,6 @@
 package client
 
-// What was done, gathered from all services that know of it, newest first.
+// What was done, gathered from all services that record it, newest first.
 
 import (
 	"cmp"
@@ -30,19 +30,19 @@ var JournalKinds = []string{
 	KindFile, control.JobMapping, control.JobCleanup, control.JobReconcile, control.JobPurge, control.KindOperator, control.KindAudit, KindReplay, control.KindVerdict,
 }
 
-// JournalQuery says what is wanted of the journal.
+// JournalQuery selects journal entries.
 type JournalQuery struct {
 	// Kind, if not empty, is one of JournalKinds.
 	Kind string
-	// Since leaves out what began earlier, Most what is older than so many entries.
+	// Since leaves out entries that began earlier. Most is the most entries to return, the newest ones.
 	Since time.Time
 	Most  int
 }
 
-// Journal gathers what was done from all who know of it, newest first. What some of them say instead is in failed; it is an error if
-// nobody answers.
+// Journal gathers what was done from all services that record it, newest first. The errors of single services are in
+// failed; err is set if none of them answers.
 func Journal(ctx context.Context, conn *bus.Conn, f JournalQuery) (entries []control.JournalEntry, failed []error, err error) {
-	all := []control.JournalEntry{} // JSON's null is no list
+	all := []control.JournalEntry{} // JSON's null is not a list
 	asked := 0
 	for _, source := range []struct {
 		has bool
@@ -73,7 +73,7 @@ func Journal(ctx context.Context, conn *bus.Conn, f JournalQuery) (entries []con
 	return latest(all, f.Since, f.Most), failed, nil
 }
 
-// latest sorts entries, the newest first, and cuts them.
+// latest sorts entries, newest first, and cuts them by age and number.
 func latest(all []control.JournalEntry, since time.Time, most int) []control.JournalEntry {
 	all = slices.DeleteFunc(all, func(e control.JournalEntry) bool { return e.Started.Before(since) })
 	slices.SortStableFunc(all, func(a, b control.JournalEntry) int {
@@ -83,7 +83,7 @@ func latest(all []control.JournalEntry, since time.Time, most int) []control.Jou
 	return all[:min(len(all), most)]
 }
 
-// done asks the janitor, part by part.
+// done asks the janitor for its journal, in parts.
 func (f JournalQuery) done(ctx context.Context, conn *bus.Conn) ([]control.JournalEntry, error) {
 	var all []control.JournalEntry
 	req := control.JournalRequest{Kind: f.Kind, Since: f.Since}
@@ -104,7 +104,7 @@ func (f JournalQuery) done(ctx context.Context, conn *bus.Conn) ([]control.Journ
 	}
 }
 
-// files asks ingest for the files that are finished.
+// files asks ingest for finished files.
 func (f JournalQuery) files(ctx context.Context, conn *bus.Conn) ([]control.JournalEntry, error) {
 	answer, err := AskFiles(ctx, conn, control.FilesRequest{Most: f.Most})
 	if err != nil {
@@ -168,7 +168,7 @@ func replayEntries(ctx context.Context, conn *bus.Conn) ([]control.JournalEntry,
 	return all, nil
 }
 
-// ByClock says who did what nobody ordered.
+// ByClock says who did something that nobody ordered.
 func ByClock(kind string) string {
 	if kind == KindFile {
 		return "-"
@@ -176,7 +176,7 @@ func ByClock(kind string) string {
 	return "clock"
 }
 
-// WhatOf says in a line what was done.
+// WhatOf says in one line what was done.
 func WhatOf(e control.JournalEntry) string {
 	var parts []string
 	for _, part := range []string{e.Text, countsOf(e), e.Error} {
@@ -188,7 +188,7 @@ func WhatOf(e control.JournalEntry) string {
 	return strings.Join(parts, ": ")
 }
 
-// countsOf shows what is counted; a file's rows come first.
+// countsOf formats an entry's counts; for a file, its rows come first.
 func countsOf(e control.JournalEntry) string {
 	if e.Kind != KindFile {
 		return Counts(e.Counts)
@@ -200,7 +200,7 @@ func countsOf(e control.JournalEntry) string {
 	return strings.TrimSuffix(text.Count(e.Counts["rows"], "row")+", "+Counts(rest), ", ")
 }
 
-// Counts shows what a journal entry counts, as far as there is any of it.
+// Counts formats the counts of a journal entry that are not zero.
 func Counts(c map[string]int) string {
 	parts := make([]string, 0, len(c))
 	for _, name := range slices.Sorted(maps.Keys(c)) {

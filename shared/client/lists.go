@@ -1,6 +1,6 @@
 package client
 
-// Lists that come in parts.
+// Lists that arrive in parts.
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 
 // LastReport asks for the last comparison, page by page.
 func LastReport(ctx context.Context, conn *bus.Conn) (control.ReconcileAnswer, error) {
-	whole := control.ReconcileAnswer{Users: []control.DifferingUser{}} // JSON's null is no list
+	whole := control.ReconcileAnswer{Users: []control.DifferingUser{}} // JSON's null is not a list
 	for page := (control.Page{}); ; {
 		answer, err := Ask[control.ReconcileAnswer](ctx, conn, topology.Janitor, control.ReconcileReport, page)
 		if err != nil {
@@ -36,9 +36,9 @@ func LastReport(ctx context.Context, conn *bus.Conn) (control.ReconcileAnswer, e
 	}
 }
 
-// MappingPairs asks for the mapping, part by part.
+// MappingPairs asks for the mapping in parts.
 func MappingPairs(ctx context.Context, conn *bus.Conn, req control.MappingListRequest) ([]control.MappingPair, error) {
-	all := []control.MappingPair{} // JSON's null is no list
+	all := []control.MappingPair{} // JSON's null is not a list
 	for {
 		answer, err := Ask[control.MappingListAnswer](ctx, conn, topology.Resolver, control.MappingList, req)
 		if err != nil {

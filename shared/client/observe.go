@@ -12,11 +12,11 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// Observer reads everything over one connection, which it makes again when it is lost: a broker inside comes back elsewhere. It may
-// be used by several goroutines.
+// Observer reads everything over one connection. It reconnects when the connection is lost, because the broker inside
+// has another address after a restart. It is safe for concurrent use.
 type Observer struct {
 	Settings
-	// Timeout is how long it tries to reach the broker, ConnectTimeout if it is 0.
+	// Timeout is how long it tries to reach the broker; 0 means ConnectTimeout.
 	Timeout time.Duration
 
 	mu   sync.Mutex
@@ -38,7 +38,7 @@ func (o *Observer) close() {
 	}
 }
 
-// Conn returns the connection, which is lost to its user when the Observer makes another one. Its error is that of Connect.
+// Conn returns the connection. The Observer closes it when it makes another one. The error is that of Connect.
 func (o *Observer) Conn(ctx context.Context) (*bus.Conn, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -73,7 +73,7 @@ func (o *Observer) Observe(ctx context.Context) (verdict.Facts, error) {
 	}
 
 	facts := observe.Facts(ctx, conn)
-	if len(facts.Missing) > 0 && o.Broker.URL == "" { // or the broker inside had no room to make them
+	if len(facts.Missing) > 0 && o.Broker.URL == "" { // perhaps the broker inside had no room to make them
 		facts.Unreachable = cmp.Or(facts.Unreachable, o.noRoom(littleRoom))
 	}
 

@@ -1,6 +1,6 @@
 package client
 
-// Orders: how they are given, by commands and the console alike, and noted in the journal.
+// Orders: how commands and the console give them, and how they are noted in the journal.
 
 import (
 	"context"
@@ -23,27 +23,30 @@ import (
 )
 
 const (
-	// entryPollInterval is how often the journal is asked whether an order is done.
+	// entryPollInterval is how often Await asks the journal whether an order is done.
 	entryPollInterval = 500 * time.Millisecond
-	// janitorAway is how long the janitor may be away while an order is waited for: it may just be restarted.
+	// janitorAway is how long the janitor may be unreachable while Await waits: it may be restarting.
 	janitorAway = 40 * time.Second
-	// noteTimeout is how long noting an order may take. The order itself is done already.
+	// noteTimeout limits noting an order in the journal. The order itself is already done.
 	noteTimeout = 3 * time.Second
 )
 
-// Order is the sender of an order, and what the audit keeps with it. Empty fields are left out.
+// Order holds the sender of an order, and what the audit keeps with it. Empty fields are left out.
 type Order struct {
-	// By is the sender, by his own word; what the broker knows of him is put before it.
+	// By is what the sender claims to be; the audit adds what the broker knows.
 	By string
-	// Once, an id of audit.NewFamily, makes the services follow it once, however often it is sent.
+	// Once is an id made by audit.NewFamily. With it, the services carry out the order only once, however often it is
+	// sent.
 	Once string
-	// Selection names the set that was shown, Forecast says what was expected, Reason why it is given.
+	// Selection names the set that was shown to the sender, Forecast is what the order was expected to do, Reason is
+	// why it is given.
 	Selection, Forecast, Reason string
-	// Warn is called if the order was given and the journal has no note of it.
+	// Warn is called if the order was carried out but could not be noted in the journal.
 	Warn func(error)
 }
 
-// Ask asks a service. Its error wraps bus.ErrNotAllowed, and comes at once, if the broker does not let this user ask that.
+// Ask sends a request to a service and returns its answer. If the broker does not permit this user to ask that, Ask
+// fails at once with an error that wraps bus.ErrNotAllowed.
 func Ask[Res, Req any](ctx context.Context, conn *bus.Conn, service topology.Service, endpoint string, req Req) (Res, error) {
 	ctx, cancel := conn.Heed(ctx, control.Subject(service, endpoint))
 	defer cancel()
@@ -67,7 +70,7 @@ func Give[Res, Req any](ctx context.Context, conn *bus.Conn, o Order, service to
 	return Ask[Res](ctx, conn, service, endpoint, signed)
 }
 
-// sign adds to a request what the audit keeps.
+// sign adds to a request what the audit keeps with it.
 func (o Order) sign(req any) (map[string]json.RawMessage, error) {
 	fields := map[string]json.RawMessage{}
 
@@ -93,8 +96,8 @@ func (o Order) sign(req any) (map[string]json.RawMessage, error) {
 	return fields, nil
 }
 
-// note makes the janitor record in its journal what was done through another service. The order stands whether or not that succeeds. The
-// text holds no personal data.
+// note has the janitor record in its journal what was done through another service. The order stands whether or not
+// that succeeds. The text must hold no personal data.
 func (o Order) note(ctx context.Context, conn *bus.Conn, outcome, what string, counts map[string]int) {
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
@@ -124,7 +127,7 @@ func Decide(ctx context.Context, conn *bus.Conn, o Order, d control.HeldDecision
 	return result, err
 }
 
-// TakeIn takes in after all what was rejected.
+// TakeIn takes in a rejected mass change after all.
 func TakeIn(ctx context.Context, conn *bus.Conn, o Order, d control.HeldDecision) (control.HeldResult, error) {
 	result, err := Give[control.HeldResult](ctx, conn, o, topology.Resolver, control.HeldRequeue, d)
 	if err == nil {
@@ -134,9 +137,10 @@ func TakeIn(ctx context.Context, conn *bus.Conn, o Order, d control.HeldDecision
 	return result, err
 }
 
-// Letters gives an order about dead letters (control.DeadRequeue or control.DeadDrop), part by part, and returns what became of each.
+// Letters gives an order about dead letters (control.DeadRequeue or control.DeadDrop), in parts, and returns the result
+// for each.
 func Letters(ctx context.Context, conn *bus.Conn, o Order, endpoint string, ids []uint64) (results []control.DeadResult, err error) {
-	results = []control.DeadResult{} // JSON's null is no list
+	results = []control.DeadResult{} // JSON's null is not a list
 	once := o.Once
 	for part := range slices.Chunk(ids, control.MaxDead) {
 		if once != "" {
@@ -169,7 +173,7 @@ func Letters(ctx context.Context, conn *bus.Conn, o Order, endpoint string, ids 
 	return results, err
 }
 
-// FailedLetters counts those that stay as they are.
+// FailedLetters counts the dead letters that were left as they are.
 func FailedLetters(results []control.DeadResult) (n int) {
 	for _, r := range results {
 		if r.Error != "" {
@@ -180,7 +184,7 @@ func FailedLetters(results []control.DeadResult) (n int) {
 	return n
 }
 
-// Replay begins a replay, or says what it would be.
+// Replay begins a replay or, for a dry run, says what it would do.
 func Replay(ctx context.Context, conn *bus.Conn, o Order, req control.ReplayRequest) (control.ReplayState, error) {
 	state, err := Give[control.ReplayState](ctx, conn, o, topology.Resolver, control.Replay, req)
 	if err == nil && !req.DryRun {
@@ -220,7 +224,7 @@ func Resume(ctx context.Context, conn *bus.Conn, o Order) (control.ResumeAnswer,
 	return answer, err
 }
 
-// Mute has what is unusual about a feed be no finding for a while.
+// Mute suppresses findings about a feed for a while.
 func Mute(ctx context.Context, conn *bus.Conn, o Order, req control.FeedMuteRequest) (control.FeedState, error) {
 	feed, err := Give[control.FeedState](ctx, conn, o, topology.Ingest, control.MuteFeed, req)
 	if err == nil {
@@ -235,7 +239,7 @@ func Mute(ctx context.Context, conn *bus.Conn, o Order, req control.FeedMuteRequ
 	return feed, err
 }
 
-// Erase removes all that is stored of a worker.
+// Erase removes everything that is stored of a worker.
 func Erase(ctx context.Context, conn *bus.Conn, o Order, req control.EraseRequest) (control.EraseAnswer, error) {
 	answer, err := Give[control.EraseAnswer](ctx, conn, o, topology.Resolver, control.Erase, req)
 	if err == nil {
@@ -245,7 +249,7 @@ func Erase(ctx context.Context, conn *bus.Conn, o Order, req control.EraseReques
 	return answer, err
 }
 
-// TryNotices sends a notice to all sinks.
+// TryNotices sends a test notice to all sinks.
 func TryNotices(ctx context.Context, conn *bus.Conn, o Order) (control.NotifyTest, error) {
 	answer, err := Give[control.NotifyTest](ctx, conn, o, topology.Janitor, control.TestNotify, control.RunRequest{})
 	if err == nil {
@@ -255,7 +259,7 @@ func TryNotices(ctx context.Context, conn *bus.Conn, o Order) (control.NotifyTes
 	return answer, err
 }
 
-// NotifyEmergencyLogin notifies people that somebody came into the console by a password for emergencies.
+// NotifyEmergencyLogin has people notified that somebody logged in to the console with an emergency password.
 func NotifyEmergencyLogin(ctx context.Context, conn *bus.Conn, o Order, login control.EmergencyLoginRequest) error {
 	_, err := Give[control.Nothing](ctx, conn, o, topology.Janitor, control.EmergencyLogin, login)
 	if err == nil {
@@ -265,7 +269,7 @@ func NotifyEmergencyLogin(ctx context.Context, conn *bus.Conn, o Order, login co
 	return err
 }
 
-// ForecastRequeue returns what trying dead letters again would do, part by part.
+// ForecastRequeue returns what requeueing dead letters would do. It asks in parts.
 func ForecastRequeue(ctx context.Context, conn *bus.Conn, ids []uint64) (control.RequeueForecast, error) {
 	all := control.RequeueForecast{Refused: map[string]int{}}
 	for part := range slices.Chunk(ids, control.MaxDead) {
@@ -283,7 +287,7 @@ func ForecastRequeue(ctx context.Context, conn *bus.Conn, ids []uint64) (control
 	return all, nil
 }
 
-// RequeueWords say what trying dead letters again would do.
+// RequeueWords says what requeueing dead letters would do.
 func RequeueWords(would control.RequeueForecast) string {
 	words := []string{fmt.Sprintf("%d would be sent", would.Sent)}
 	if would.Overtaken > 0 {
@@ -301,10 +305,10 @@ func RequeueWords(would control.RequeueForecast) string {
 	return strings.Join(words, "; ")
 }
 
-// errEntryGone means that the janitor does not know an order that it took.
+// errEntryGone means that the janitor's journal no longer has an order that the janitor accepted.
 var errEntryGone = errors.New("the janitor's journal knows nothing of it any more; bobosync journal shows what it knows")
 
-// Await waits until the janitor has done what it was asked for, and returns the journal's entry of it.
+// Await waits until the janitor has done what it was asked for, and returns the journal entry for it.
 func Await(ctx context.Context, nc *nats.Conn, id string) (control.JournalEntry, error) {
 	ticker := time.NewTicker(entryPollInterval)
 	defer ticker.Stop()

@@ -1,6 +1,6 @@
 package client
 
-// The past: whom AtHoc held as on duty, and what was sent from a file's rows. Each question is written into the audit.
+// The past: whom AtHoc held as on duty, and what was sent from a file's rows. Each question is recorded in the audit.
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// PastMoment is Moment, but a time of the hour that autumn repeats is an error, which says how to name either.
+// PastMoment is like Moment, but fails for a time in the hour that autumn repeats; the error says how to name either.
 func PastMoment(words string, now time.Time) (time.Time, error) {
 	t, err := Moment(words, now)
 	if err != nil {
@@ -45,7 +45,8 @@ func PastMoment(words string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// OnDuty lists whom AtHoc held as on duty at a moment, zero being now: all pages, of one moment. by is the sender.
+// OnDuty lists the workers whom AtHoc held as on duty at a moment (the zero time means now). It asks for all pages, all
+// of the same moment. The parameter by names the sender.
 func OnDuty(ctx context.Context, conn *bus.Conn, at time.Time, by string) (control.OnDutyAnswer, error) {
 	req := control.OnDutyRequest{At: at, By: by}
 	all, err := Ask[control.OnDutyAnswer](ctx, conn, topology.Resolver, control.OnDuty, req)
@@ -61,12 +62,13 @@ func OnDuty(ctx context.Context, conn *bus.Conn, at time.Time, by string) (contr
 	return all, err
 }
 
-// bookingsBefore is how long before a moment files came in which a worker's bookings are looked for.
+// bookingsBefore is how far back from a moment files are searched for a worker's bookings.
 const bookingsBefore = 24 * time.Hour
 
-// Bookings lists what a worker had booked by a moment, with what became of it, from the files of the day before. by is the sender.
+// Bookings lists what a worker had booked by a moment, with the outcomes, from the files of the 24 hours before it. The
+// parameter by names the sender.
 func Bookings(ctx context.Context, conn *bus.Conn, employee string, at time.Time, by string) (control.BookingsAnswer, error) {
-	if employee == "" { // a user whom no worker is known to be
+	if employee == "" { // a user to whom no known worker is mapped
 		return control.BookingsAnswer{Bookings: []control.Booking{}}, nil
 	}
 
@@ -75,7 +77,7 @@ func Bookings(ctx context.Context, conn *bus.Conn, employee string, at time.Time
 	})
 }
 
-// BookingsMissing says which files a list of bookings lacks; empty if none.
+// BookingsMissing says how many files a list of bookings lacks; empty if none.
 func BookingsMissing(b control.BookingsAnswer) string {
 	switch {
 	case b.Gone > 0 && b.Unread > 0:
@@ -96,10 +98,10 @@ func filesAre(n int) string {
 	return fmt.Sprintf("%d files are", n)
 }
 
-// comparisons is the most comparisons that are searched for one that says something of a worker.
+// comparisons is the most comparisons that are searched for one that mentions a worker.
 const comparisons = 50
 
-// LastSeen is what the last comparison before a moment saw of a worker; nil if none says anything of him.
+// LastSeen returns what the last comparison before a moment saw of a worker; nil if no comparison mentions the worker.
 func LastSeen(ctx context.Context, conn *bus.Conn, a control.PastAnswer) (*control.Seen, error) {
 	if a.Confirmed == nil {
 		return nil, nil
@@ -109,7 +111,7 @@ func LastSeen(ctx context.Context, conn *bus.Conn, a control.PastAnswer) (*contr
 
 	runs, err := Ask[control.JournalAnswer](ctx, conn, topology.Janitor, control.Journal, control.JournalRequest{
 		Kind: control.JobReconcile, Since: a.Confirmed.Answered, Most: comparisons,
-		Before: fmt.Sprintf("%08x-%04x-7fff-bfff-ffffffffffff", ms>>16, ms&0xffff), // later than any that began by then
+		Before: fmt.Sprintf("%08x-%04x-7fff-bfff-ffffffffffff", ms>>16, ms&0xffff), // sorts after any that began by then
 	})
 	if err != nil || len(runs.Entries) == 0 {
 		return nil, err
@@ -129,14 +131,15 @@ func LastSeen(ctx context.Context, conn *bus.Conn, a control.PastAnswer) (*contr
 	return nil, nil
 }
 
-// Receipt accounts for a file.
+// Receipt lists the outcome and the deliveries of each row of a file.
 type Receipt struct {
 	ID   string               `json:"id"`
 	Name string               `json:"name"`
 	Rows []control.ReceiptRow `json:"rows"`
 }
 
-// ReceiptOf puts together what ingest knows of a file's rows and the resolver of what AtHoc was sent from them. by is the sender.
+// ReceiptOf combines what ingest knows of a file's rows with what the resolver knows AtHoc was sent from them. The
+// parameter by names the sender.
 func ReceiptOf(ctx context.Context, conn *bus.Conn, f control.FileState, by string) (Receipt, error) {
 	r := Receipt{ID: f.ID, Name: f.Name, Rows: []control.ReceiptRow{}}
 	deliveries := map[int][]control.DeliveryAnswer{}

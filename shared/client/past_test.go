@@ -9,8 +9,8 @@ import (
 	"bobosync/shared/text"
 )
 
-// TestTheHourThatAutumnRepeats: a time of it without an offset is refused with both ways to say it, with an offset it is taken; and what is
-// shown of either tells them apart, everywhere the same way.
+// TestTheHourThatAutumnRepeats: a time in that hour is refused without an offset, with both ways to write it, and
+// accepted with one. Wherever either is shown, it can be told apart from the other, in the same way.
 func TestTheHourThatAutumnRepeats(t *testing.T) {
 	t.Parallel()
 

@@ -1,6 +1,6 @@
 package client
 
-// Whom a replay sends, and how long that takes.
+// How long a replay takes, and the times and files that people name.
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Effort estimates the calls that a number of users needs, and how long they take.
+// Effort estimates how many calls a number of users needs, and how long they take.
 func Effort(users int, s control.SendingState) (calls int, d time.Duration) {
 	if s.BatchSize <= 0 || s.RateLimit <= 0 {
 		return 0, 0
@@ -30,8 +30,8 @@ func Effort(users int, s control.SendingState) (calls int, d time.Duration) {
 	return calls, time.Duration(float64(calls) / rate * float64(time.Second))
 }
 
-// Moment reads what people mean by a time: RFC 3339, a date with or without a time in the zone of now, or a duration such as 90m that
-// has passed since.
+// Moment parses a time as people write it: RFC 3339, a date with or without a time in now's zone, or a duration such as
+// 90m, which means that long ago.
 func Moment(words string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(words); err == nil {
 		return now.Add(-d.Abs()), nil
@@ -46,7 +46,7 @@ func Moment(words string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is no time: use 2024-06-17 14:30, 2024-06-17T14:30:00Z, or how long ago, such as 90m", words)
 }
 
-// FileID finds the one file that is meant by a name, an id, or the beginning of one.
+// FileID finds the one file that a name, an id, or the beginning of an id refers to.
 func FileID(ctx context.Context, conn *bus.Conn, text string) (string, error) {
 	found, err := Ask[[]control.FoundFile](ctx, conn, topology.Ingest, control.FindFile, control.FindRequest{Text: text})
 	switch {
@@ -67,8 +67,8 @@ func DuringPause(p *breaker.Pause) string {
 		text.When(p.Until), p.By, p.Reason)
 }
 
-// WhenSent says when what is to be sent will be: how many calls it takes and how long, or what holds it up. What cannot be asked is in
-// err: no publisher is there.
+// WhenSent says when ordered updates will be sent: how many calls they take and how long that lasts, or what delays
+// them. The parameter err is the failure to obtain s, which means that no publisher is running.
 func WhenSent(calls int, estimate time.Duration, s control.SendingState, err error, now time.Time) string {
 	switch {
 	case err != nil:

@@ -12,7 +12,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// FilesOf are the ids of the files that an answer speaks of.
+// FilesOf returns the ids of the files that an answer refers to.
 func FilesOf(a control.WorkerAnswer) []string {
 	ids := map[string]bool{}
 	for _, e := range a.Events {
@@ -32,7 +32,8 @@ func FilesOf(a control.WorkerAnswer) []string {
 	return slices.Sorted(maps.Keys(ids))
 }
 
-// FileNames asks ingest what files are called. What it does not know, or cannot be asked, has no name.
+// FileNames asks ingest for the names of files. Files that ingest does not know, or cannot be asked about, are left
+// out.
 func FileNames(ctx context.Context, conn *bus.Conn, ids []string) map[string]string {
 	names := map[string]string{}
 	for _, id := range ids {
@@ -53,7 +54,7 @@ func FileNames(ctx context.Context, conn *bus.Conn, ids []string) map[string]str
 	return names
 }
 
-// OnOrOff says what a status is.
+// OnOrOff puts a duty status into words.
 func OnOrOff(on bool) string {
 	if on {
 		return "on duty"

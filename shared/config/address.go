@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// Addresses reports what is wrong with a setting that holds an address, or several with commas between, of one of the schemes; the
-// first of them stands for none. The error quotes nothing of it, since it may hold a password.
+// Addresses reports what is wrong with a setting that holds an address, or several separated by commas. The scheme must
+// be one of schemes; the first is assumed where an address has none. The error quotes nothing of the value, which may
+// hold a password.
 func Addresses(name, value string, schemes ...string) error {
 	for part := range strings.SplitSeq(value, ",") {
 		if err := address(strings.TrimSpace(part), schemes); err != nil {
@@ -20,8 +21,8 @@ func Addresses(name, value string, schemes ...string) error {
 	return nil
 }
 
-// errReserved is what a password does to an address if it has not been encoded: its rest is taken for the host, or for the path,
-// and shows in what is logged of them.
+// errReserved reports a password that was not percent-encoded: the rest of it would be taken for the host or the path,
+// and would show where those are logged.
 var errReserved = errors.New("a user or password in it holds a reserved character: encode /, @, : in the password (and ?, #, % and the comma), as %2F, %40, %3A (%3F, %23, %25, %2C)")
 
 func address(value string, schemes []string) error {

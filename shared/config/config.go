@@ -1,7 +1,8 @@
 // Package config reads a service's settings from the environment and from a .env file.
 //
-// The environment wins over the .env file. Any variable X can come from a file that X_FILE names, which is how secrets
-// reach a container. Everything that is wrong is reported at once, before anything starts, by the variable's name.
+// The environment wins over the .env file. Any variable X can instead come from a file that X_FILE names, which is how
+// secrets reach a container. Everything that is wrong is reported at once, before anything starts, by the variable's
+// name.
 package config
 
 import (
@@ -19,7 +20,7 @@ import (
 	"github.com/sethvargo/go-envconfig"
 )
 
-// Secret is a text that never shows up in a log, an error or a dump.
+// Secret is a text that never appears in a log, an error or a dump.
 type Secret string
 
 const hidden = "[hidden]"
@@ -33,16 +34,16 @@ func (Secret) String() string { return hidden }
 // GoString hides the secret from fmt's %#v.
 func (Secret) GoString() string { return hidden }
 
-// MarshalText hides the secret from JSON and its like.
+// MarshalText hides the secret from JSON and similar encodings.
 func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // Reveal returns the secret, for the one place that has to send it.
 func (s Secret) Reveal() string { return string(s) }
 
-// Zone is a time zone by its IANA name, such as Europe/London; "local" or nothing is the machine's own.
+// Zone is a time zone, set by its IANA name, such as Europe/London. "local" or an empty name means the machine's own.
 type Zone struct{ loc *time.Location }
 
-// InZone makes a Zone of a location.
+// InZone makes a Zone from a location.
 func InZone(loc *time.Location) Zone { return Zone{loc} }
 
 // EnvDecode reads the zone's name.
@@ -70,8 +71,8 @@ func (z Zone) Location() *time.Location {
 	return z.loc
 }
 
-// Validator is implemented by settings that can be wrong as a whole. Validate returns all findings, joined; each names the
-// variables at fault.
+// Validator is implemented by settings that can be wrong in combination. Validate returns all findings, joined; each
+// names the variables at fault.
 type Validator interface{ Validate() error }
 
 // Source is where settings are looked up.
@@ -80,8 +81,8 @@ type Source struct {
 	dotenv map[string]string
 }
 
-// Environment reads the process's environment and the .env file at path. No file at all is fine unless it was asked for by
-// name, which explicit says.
+// Environment reads the process's environment and the .env file at path. A missing file is an error only if explicit is
+// set, which means that somebody named the file.
 func Environment(path string, explicit bool) (*Source, error) {
 	file, err := ReadDotEnv(path, explicit)
 	if errors.Is(err, os.ErrNotExist) && !explicit {
@@ -95,7 +96,7 @@ func Environment(path string, explicit bool) (*Source, error) {
 	return &Source{env: envconfig.OsLookuper(), dotenv: file.Vars}, nil
 }
 
-// Map reads the given variables only.
+// Map returns a Source of the given variables only.
 func Map(vars map[string]string) *Source {
 	return &Source{env: envconfig.MapLookuper(nil), dotenv: vars}
 }
@@ -128,20 +129,21 @@ func (s *Source) lookup(key string) (string, bool, error) {
 	}
 }
 
-// quoted reports whether a value of the environment stands in quotes: nobody has taken them off, as docker's --env-file does not.
+// quoted reports whether a value from the environment is enclosed in quotes that nothing has removed; docker's
+// --env-file, for example, leaves them in.
 func (s *Source) quoted(key, value string) bool {
 	v, has := s.env.Lookup(key)
 	return has && strings.TrimSpace(v) == value && len(value) > 1 && value[0] == value[len(value)-1] && (value[0] == '"' || value[0] == '\'')
 }
 
-// content reads the file of a value that is not in the variable itself. Its errors quote nothing of it.
+// content reads the value from a file that X_FILE names. Its errors quote nothing of the value.
 func content(path string) (string, error) {
 	path, err := Path(path)
 	if err != nil {
 		return "", err
 	}
 
-	file, err := os.OpenFile(filepath.Clean(path), os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe that nobody writes to would be waited for
+	file, err := os.OpenFile(filepath.Clean(path), os.O_RDONLY|syscall.O_NONBLOCK, 0) // do not block on a pipe without a writer
 	if err != nil {
 		return "", err
 	}
@@ -162,9 +164,10 @@ func content(path string) (string, error) {
 	return strings.TrimRight(strings.TrimPrefix(string(text), "\ufeff"), "\r\n"), nil
 }
 
-// plain finds a variable that is set to something: an empty one counts as not set, as compose files write them.
+// plain finds a variable that is set to something. An empty one counts as not set, because compose files write unset
+// variables like that.
 func (s *Source) plain(key string) (string, bool) {
-	// Windows sets USERNAME to the user who is logged in: what the operator wrote into the .env file is meant.
+	// Windows sets USERNAME to the logged-in user, but what the operator wrote into the .env file is meant.
 	if key == "USERNAME" && s.dotenv[key] != "" {
 		return s.dotenv[key], true
 	}
@@ -181,7 +184,7 @@ func (s *Source) plain(key string) (string, bool) {
 // Load fills target, a pointer to a struct with env tags, and validates it. The error joins everything that is wrong.
 func Load(ctx context.Context, source *Source, target any) error {
 	var findings []error
-	masked := map[string]bool{} // variables that were found to be wrong: their defaults stand in, so that reading goes on
+	masked := map[string]bool{} // variables found to be wrong; they take their defaults, so that reading goes on
 	for {
 		var last string
 		var fileErr error
@@ -227,8 +230,8 @@ func Load(ctx context.Context, source *Source, target any) error {
 	return errors.Join(findings...)
 }
 
-// reason shortens a decoding error to its last part, without the names of Go fields. It may quote the value, which is why
-// no secret is of a type that can fail to decode.
+// reason shortens a decoding error to its last part, without the names of Go fields. The result may quote the value,
+// which is why no secret has a type that can fail to decode.
 func reason(err error) string {
 	text := err.Error()
 	switch {

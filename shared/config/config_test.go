@@ -128,7 +128,7 @@ func TestSecretsStayHidden(t *testing.T) {
 	}
 }
 
-// TestPasswordsDoNotTravelInTheClear: http is refused unless it is this machine, or allowed.
+// TestPasswordsDoNotTravelInTheClear: http is refused unless the host is this machine, or http is allowed.
 func TestPasswordsDoNotTravelInTheClear(t *testing.T) {
 	t.Parallel()
 
@@ -153,7 +153,7 @@ func TestPasswordsDoNotTravelInTheClear(t *testing.T) {
 	}
 }
 
-// TestValuesInFiles: what editors and shells make of a file with one value, and what is no value.
+// TestValuesInFiles: what editors and shells do to a file with one value, and files that hold no value.
 func TestValuesInFiles(t *testing.T) {
 	t.Parallel()
 
@@ -201,8 +201,8 @@ func TestValuesInFiles(t *testing.T) {
 	require.ErrorContains(t, Load(t.Context(), Map(vars), &all{}), "PASSWORD_FILE: ", "a directory")
 }
 
-// TestValuesThatCannotBeMeant: numbers that are read well and would overflow, or stop the sending for as good as ever, and quotes that
-// nobody takes off.
+// TestValuesThatCannotBeMeant: numbers that parse but would overflow or practically stop the sending, and quotes that
+// nothing removes.
 func TestValuesThatCannotBeMeant(t *testing.T) {
 	for variable, values := range map[string][]string{
 		"ATHOC_RATE_LIMIT":   {"NaN", "+Inf", "-Inf", "0", "-1", "1e-300", "1e300"},

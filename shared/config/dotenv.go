@@ -17,19 +17,19 @@ import (
 	"github.com/joho/godotenv"
 )
 
-// DotEnv is what a .env file holds.
+// DotEnv is the content of a .env file.
 type DotEnv struct {
 	Vars map[string]string
-	// Twice are the names that have more than one line; the last one counts.
+	// Twice are the names that have more than one line, of which the last counts.
 	Twice []string
 }
 
-// maxDotEnv bounds a .env file in bytes.
+// maxDotEnv limits the size of a .env file, in bytes.
 const maxDotEnv = 1 << 20
 
-// ReadDotEnv reads a .env file. One that was not named, but found in the current directory, must belong to this user or to root, and
-// nobody else may write to it. Errors name the line at fault and quote nothing, since it may hold a
-// secret; a file that is not there gives one that is fs.ErrNotExist.
+// ReadDotEnv reads a .env file. A file that was found in the current directory rather than named must belong to this
+// user or to root, and nobody else may be able to write to it. Errors name the line at fault but quote nothing of it,
+// because it may hold a secret. If the file does not exist, the error wraps fs.ErrNotExist.
 func ReadDotEnv(path string, named bool) (DotEnv, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -74,7 +74,7 @@ func withoutPath(err error) error {
 	return err
 }
 
-// parseDotEnv reads statement after statement, so that it knows the line of one that is wrong.
+// parseDotEnv reads one line at a time, so that it can name the line that is wrong.
 func parseDotEnv(text []byte) (DotEnv, error) {
 	if err := encoding(text); err != nil {
 		return DotEnv{}, err
@@ -104,7 +104,7 @@ func parseDotEnv(text []byte) (DotEnv, error) {
 	return env, nil
 }
 
-// encoding reports a text that is no UTF-8.
+// encoding reports text that is not UTF-8.
 func encoding(text []byte) error {
 	switch {
 	case bytes.HasPrefix(text, []byte{0xff, 0xfe}), bytes.HasPrefix(text, []byte{0xfe, 0xff}), bytes.IndexByte(text, 0) >= 0:
@@ -132,11 +132,12 @@ func encoding(text []byte) error {
 
 var (
 	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*$`)
-	// expansion is what godotenv replaces in a value that is not in single quotes; of $(NAME) all but the second parenthesis.
+	// expansion matches what godotenv replaces in a value that is not in single quotes; of $(NAME), all but the closing
+	// parenthesis.
 	expansion = regexp.MustCompile(`(\\?)\$(\(?)\{?([A-Z0-9_]+)\}?`)
 )
 
-// parseLine reads one line; there is no name in one that is empty or a comment.
+// parseLine reads one line; name is empty for an empty line or a comment.
 func parseLine(line string, before map[string]string) (name, value string, err error) {
 	line = strings.TrimSpace(line)
 	if line == "" || strings.HasPrefix(line, "#") {
@@ -145,7 +146,7 @@ func parseLine(line string, before map[string]string) (name, value string, err e
 
 	name, raw, has := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "export ")), "=")
 	if colon, rest, yaml := strings.Cut(line, ":"); yaml && (!has || len(colon) < len(name)) {
-		name, raw, has = strings.TrimPrefix(colon, "export "), rest, true // the other way of writing it that godotenv takes
+		name, raw, has = strings.TrimPrefix(colon, "export "), rest, true // YAML style, which godotenv accepts too
 	}
 
 	name, raw = strings.TrimSpace(name), strings.TrimSpace(raw)
@@ -166,7 +167,7 @@ func parseLine(line string, before map[string]string) (name, value string, err e
 		return "", "", err
 	}
 
-	// The values of the lines above are there for those that refer to them.
+	// The values of earlier lines must be present for a value that refers to them.
 	vars, err := godotenv.Unmarshal(referred(raw, before) + name + "=" + raw)
 	if err != nil {
 		return "", "", errors.New("cannot be read: put the value into single quotes")
@@ -180,7 +181,7 @@ func unclosed(raw string) bool {
 	return raw != "" && (raw[0] == '"' || raw[0] == '\'') && closing(raw) < 0
 }
 
-// closing returns where the quote ends that a value begins with, or -1.
+// closing returns the index at which the value's opening quote is closed, or -1.
 func closing(raw string) int {
 	for i := 1; i < len(raw); i++ {
 		if raw[i] == raw[0] && raw[i-1] != '\\' {
@@ -191,10 +192,11 @@ func closing(raw string) int {
 	return -1
 }
 
-// escaped is what double quotes would make a line break of, or leave the backslash out of, as in "C:\new\table".
+// escaped matches escapes that double quotes would turn into a line break, or whose backslash they would drop, as in
+// "C:\new\table".
 var escaped = regexp.MustCompile(`(^|[^\\])(\\\\)*\\[A-Za-z0-9]`)
 
-// misread reports a value that would be read as another one than is meant, or with something in it that nobody sees.
+// misread reports a value that would be read differently than meant, or that contains an invisible character.
 func misread(raw string) error {
 	for _, r := range raw {
 		if r != '\t' && unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp) {
@@ -225,7 +227,7 @@ func misread(raw string) error {
 	return nil
 }
 
-// lostTo reports a part of a value that would be replaced by nothing, or by something else than is meant.
+// lostTo reports a value of which a part would be replaced by nothing, or by something other than what is meant.
 func lostTo(raw string, before map[string]string) error {
 	if strings.HasPrefix(raw, "'") {
 		return nil
@@ -247,10 +249,10 @@ func lostTo(raw string, before map[string]string) error {
 	return nil
 }
 
-// passedOn reports whether a value can be written in single quotes, for a value below that refers to it.
+// passedOn reports whether a value can be written in single quotes, so that a later value can refer to it.
 func passedOn(value string) bool { return !strings.ContainsAny(value, "'\n") }
 
-// referred writes the variables again that a value refers to.
+// referred returns assignments for the earlier variables that a value refers to.
 func referred(raw string, before map[string]string) string {
 	var b strings.Builder
 	for _, m := range expansion.FindAllStringSubmatch(raw, -1) {
@@ -262,8 +264,8 @@ func referred(raw string, before map[string]string) string {
 	return b.String()
 }
 
-// Path returns a path as it is meant: a ~ at its beginning is this user's home, as a shell would have it. What only a shell or a
-// browser would understand is refused, or a directory of that name would be made.
+// Path resolves a path as it is meant: a leading ~ is this user's home directory, as in a shell. What only a shell or a
+// browser would understand is refused, because otherwise a directory of that name would be made.
 func Path(value string) (string, error) {
 	switch {
 	case value == "~" || strings.HasPrefix(value, "~/") || strings.HasPrefix(value, `~\`):

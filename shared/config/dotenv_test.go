@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestHarmlessSlips: what an editor does to a .env file does not change what it says.
+// TestHarmlessSlips: what an editor does to a .env file does not change its values.
 func TestHarmlessSlips(t *testing.T) {
 	t.Parallel()
 
@@ -47,7 +47,7 @@ func inUTF16(text string, low, high int) []byte {
 	return b
 }
 
-// TestSlipsAreNamed: with their line, and without what stands there.
+// TestSlipsAreNamed: errors name the line, but quote nothing of it.
 func TestSlipsAreNamed(t *testing.T) {
 	t.Parallel()
 
@@ -101,7 +101,7 @@ func TestSlipsAreNamed(t *testing.T) {
 	}
 }
 
-// TestFoundSettingsAreTrusted: those of the current directory only if nobody else could have put them there.
+// TestFoundSettingsAreTrusted: a file in the current directory is trusted only if nobody else could have put it there.
 func TestFoundSettingsAreTrusted(t *testing.T) {
 	t.Parallel()
 
@@ -174,7 +174,7 @@ func TestPathsOfAShell(t *testing.T) {
 	}
 }
 
-// TestAddresses: a password that was not encoded is refused, and no part of an address is quoted.
+// TestAddresses: a password that is not percent-encoded is refused, and no part of an address is quoted.
 func TestAddresses(t *testing.T) {
 	t.Parallel()
 

@@ -9,7 +9,8 @@ import (
 	"syscall"
 )
 
-// trusted reports a file of settings that somebody else could have put there: it would redirect what the environment holds.
+// trusted rejects a settings file that somebody else could have put there: it could redirect what the environment
+// holds.
 func trusted(path string, info fs.FileInfo) error {
 	link, err := os.Lstat(path)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestAPipeThatNobodyWritesTo holds no value, and is not waited for.
+// TestAPipeThatNobodyWritesTo: it holds no value, and reading it does not block.
 func TestAPipeThatNobodyWritesTo(t *testing.T) {
 	t.Parallel()
 	pipe := filepath.Join(t.TempDir(), "pipe")

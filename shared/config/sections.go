@@ -21,26 +21,27 @@ func missingError(names []string) error {
 	return errors.Join(errs...)
 }
 
-// Broker are the settings of the connection to NATS and of the streams; all services read them.
+// Broker holds the settings of the connection to NATS and of the streams; all services read them.
 type Broker struct {
-	// URL is the broker's address. The all-in-one program starts a broker inside itself if it is empty.
+	// URL is the broker's address. If it is empty, the all-in-one program starts a broker inside itself.
 	URL string `env:"NATS_URL"`
 	// Creds is the file with this service's NATS credentials.
 	Creds string `env:"NATS_CREDS"`
-	// CA is a file with the certificates that sign the broker's.
+	// CA is a file with the certificates of the authority that signs the broker's certificate.
 	CA string `env:"NATS_CA"`
 	// Replicas is how many servers of a NATS cluster hold each stream.
 	Replicas int `env:"STREAM_REPLICAS, default=1"`
 	// MaxAge is how long entries are kept for a replay, once they are resolved.
 	MaxAge time.Duration `env:"STREAM_MAX_AGE, default=168h"`
-	// EntriesMaxBytes bounds the stream of entries on the broker's disk; ingest waits when it is full.
+	// EntriesMaxBytes limits the stream of entries on the broker's disk; ingest waits when it is full.
 	EntriesMaxBytes int64 `env:"ENTRIES_MAX_BYTES, default=2147483648"`
-	// AuditDays is how many days it can be looked up who gave which order. A longer time than the broker has is taken over, a
-	// shorter one is not: it would drop records.
+	// AuditDays is for how many days one can look up who gave which order. A value longer than the broker's is applied;
+	// a shorter one is not, because it would drop records.
 	AuditDays int `env:"AUDIT_DAYS, default=400"`
-	// HistoryDays is how many days back it can be looked up what AtHoc was sent.
+	// HistoryDays is for how many days one can look up what AtHoc was sent.
 	HistoryDays int `env:"HISTORY_DAYS, default=90"`
-	// HistoryMaxBytes bounds that on the broker's disk, where the oldest gives way; 0 is no bound. 20,000 workers in 90 days take 4.5 GB.
+	// HistoryMaxBytes limits the history on the broker's disk, where the oldest gives way; 0 means no limit. 20,000
+	// workers in 90 days take 4.5 GB.
 	HistoryMaxBytes int64 `env:"HISTORY_MAX_BYTES, default=5368709120"`
 }
 
@@ -75,7 +76,7 @@ func (b Broker) Validate() error {
 	return errors.Join(errs...)
 }
 
-// AtHoc are the settings of the connection to AtHoc, which publisher and janitor read.
+// AtHoc holds the settings of the connection to AtHoc, which publisher and janitor read.
 type AtHoc struct {
 	ServerURL    string `env:"ATHOC_SERVER_URL"`
 	ClientID     string `env:"CLIENT_ID"`
@@ -87,7 +88,7 @@ type AtHoc struct {
 	OrgCode  string `env:"ORG_CODE"`
 	Scope    string `env:"SCOPE, default=openid profile athoc.iws.web.api"`
 
-	// AllowHTTP lets ATHOC_SERVER_URL have no TLS, though it is not this machine.
+	// AllowHTTP permits an ATHOC_SERVER_URL without TLS even if it is not on this machine.
 	AllowHTTP        bool   `env:"ATHOC_ALLOW_HTTP, default=false"`
 	DisableSSLVerify bool   `env:"DISABLE_SSL_VERIFY, default=false"`
 	SSLCertPath      string `env:"SSL_CERT_PATH"`
@@ -95,7 +96,7 @@ type AtHoc struct {
 	HTTPSProxy       string `env:"HTTPS_PROXY"`
 	NoProxy          string `env:"NO_PROXY"`
 
-	// DutyStatusField is the attribute that is written.
+	// DutyStatusField is the AtHoc attribute that the services write.
 	DutyStatusField string `env:"DUTY_STATUS_FIELD, default=On-Duty-DTG"`
 	// Zone is the zone of AtHoc's wall clock.
 	Zone Zone `env:"ATHOC_TIMEZONE, default=local"`
@@ -147,7 +148,7 @@ func isLoopback(host string) bool {
 // InTheClear is the setting by which AtHoc may be called without TLS.
 const InTheClear = "ATHOC_ALLOW_HTTP"
 
-// Insecure names the settings by which others on the path to AtHoc could read passwords, or pass for AtHoc.
+// Insecure names the settings that let others on the path to AtHoc read passwords or impersonate AtHoc.
 func (a AtHoc) Insecure() (settings []string) {
 	if u, err := url.Parse(a.ServerURL); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
 		settings = append(settings, InTheClear)
@@ -174,24 +175,24 @@ func (l Lifetime) Validate() error {
 	return Count("AUTO_CLEANUP_HOURS", l.AutoCleanupHours)
 }
 
-// The bounds of what can be meant: a rate or a call beyond them stops the sending for as good as ever.
+// Bounds for plausible values: with a slower rate or a longer call, sending would practically stop.
 const (
 	slowestRate, fastestRate = 0.001, 10_000
 	longestCall              = time.Hour
 )
 
-// Calls are the limits of the calls to AtHoc.
+// Calls holds the limits of the calls to AtHoc.
 type Calls struct {
-	// RateLimit is the most calls a second, all replicas together.
+	// RateLimit is the most calls per second, of all replicas together.
 	RateLimit float64 `env:"ATHOC_RATE_LIMIT, default=2"`
 	// Timeout is the longest a call may take.
 	Timeout time.Duration `env:"ATHOC_TIMEOUT, default=30s"`
 }
 
-// Validate reports limits that cannot be kept.
+// Validate reports implausible limits.
 func (c Calls) Validate() error {
 	var errs []error
-	if !(c.RateLimit >= slowestRate && c.RateLimit <= fastestRate) { // NaN is none of it
+	if !(c.RateLimit >= slowestRate && c.RateLimit <= fastestRate) { // false for NaN, too
 		errs = append(errs, errors.New("ATHOC_RATE_LIMIT: must be more than 0: calls a second, from 0.001 to 10000"))
 	}
 
@@ -202,7 +203,7 @@ func (c Calls) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Data is where services remember.
+// Data says where services keep their state.
 type Data struct {
 	// Directory holds the bbolt files and, in the all-in-one program, the broker's store.
 	Directory string `env:"DATA_DIRECTORY, default=./data"`
@@ -213,9 +214,9 @@ type Log struct {
 	Level string `env:"LOG_LEVEL, default=INFO"`
 	// Format is auto (colours on a terminal, else JSON), text or json.
 	Format string `env:"LOG_FORMAT, default=auto"`
-	// Directory gets a log file a day, beside what goes to the standard error; none if it is empty.
+	// Directory receives one log file a day, in addition to what goes to standard error; none if it is empty.
 	Directory string `env:"LOG_DIRECTORY"`
-	// PurgeDays is after how many days a program deletes its own files there; 0 means never.
+	// PurgeDays is the age in days after which a program deletes its own files there; 0 means never.
 	PurgeDays int `env:"LOG_PURGE_DAYS, default=10"`
 }
 
@@ -233,10 +234,10 @@ func (l Log) Validate() error {
 	return errors.Join(append(errs, Count("LOG_PURGE_DAYS", l.PurgeDays))...)
 }
 
-// most bounds counts of hours and days, so that no time that is made of them overflows and lies in the past or the future.
+// most limits counts of hours and days, so that no duration or time that is computed from them overflows.
 const most = 1_000_000
 
-// Count reports a number of hours or days for which something is kept that cannot be meant; 0 is for ever.
+// Count reports an implausible number of hours or days for which something is kept; 0 means that it never ends.
 func Count(name string, n int) error {
 	if n < 0 || n > most {
 		return fmt.Errorf("%s: must be 0 (never) or more, and %d at most", name, most)

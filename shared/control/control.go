@@ -1,5 +1,5 @@
-// Package control carries requests of operators to the services, over NATS's services framework: a caller with the broker's address
-// needs nothing else, and `nats micro ls` sees the services too.
+// Package control carries requests of operators to the services, over NATS's services framework. A caller needs nothing
+// but the broker's address, and `nats micro ls` lists the services too.
 package control
 
 import (
@@ -24,13 +24,13 @@ const prefix = "bobo.control"
 // timeout is how long a service may take for one request.
 const timeout = 30 * time.Second
 
-// flushTimeout is how long the broker may take to know of the endpoints.
+// flushTimeout is how long the broker may take to register the endpoints.
 const flushTimeout = 5 * time.Second
 
-// ErrNobody means that no such service is there to answer.
+// ErrNobody means that no instance of the service is there to answer.
 var ErrNobody = errors.New("no such service answers")
 
-// Refusal is what a service says to a request that it cannot follow. Its text is for the operator.
+// Refusal is a service's answer to a request that it cannot follow. Its text is meant for the operator.
 type Refusal struct{ Text string }
 
 // Error returns the text.
@@ -42,26 +42,27 @@ func Refuse(format string, args ...any) error { return &Refusal{fmt.Sprintf(form
 // Endpoint answers one kind of request.
 type Endpoint struct {
 	Name string
-	// every says that all instances of the service answer each request, and not one of them.
+	// every means that all instances of the service answer each request, rather than one of them.
 	every  bool
 	handle func(ctx context.Context, data []byte) ([]byte, error)
-	// forecast, if it is there, returns what an order is expected to do, for the audit.
+	// forecast, unless nil, returns what an order is expected to do, for the audit.
 	forecast func(ctx context.Context, data []byte) ([]byte, error)
 }
 
-// On makes an endpoint of a function. Its errors reach the operator as they are, so they hold no secrets. Whether it gives an order,
-// and so is recorded in the audit, is declared in shared/topology/permissions.go.
+// On makes an endpoint from a function. The function's errors reach the operator unchanged, so they must hold no
+// secrets. Whether the endpoint is for orders, which are recorded in the audit, is declared in
+// shared/topology/permissions.go.
 func On[Req, Res any](name string, f func(ctx context.Context, req Req) (Res, error)) Endpoint {
 	return Endpoint{Name: name, handle: decoded(f)}
 }
 
-// WithForecast adds to an order what it is expected to do, for the audit.
+// WithForecast adds to an order's endpoint a function that returns what the order is expected to do, for the audit.
 func WithForecast[Req, Res any](e Endpoint, f func(ctx context.Context, req Req) (Res, error)) Endpoint {
 	e.forecast = decoded(f)
 	return e
 }
 
-// decoded makes a function of JSON of one of values.
+// decoded wraps a function of values as a function of JSON.
 func decoded[Req, Res any](f func(ctx context.Context, req Req) (Res, error)) func(ctx context.Context, data []byte) ([]byte, error) {
 	return func(ctx context.Context, data []byte) ([]byte, error) {
 		var req Req
@@ -78,16 +79,16 @@ func decoded[Req, Res any](f func(ctx context.Context, req Req) (Res, error)) fu
 	}
 }
 
-// OnEvery makes an endpoint that every instance of the service answers, for AskAll.
+// OnEvery makes an endpoint that every instance of the service answers, for use with AskAll.
 func OnEvery[Req, Res any](name string, f func(ctx context.Context, req Req) (Res, error)) Endpoint {
 	e := On(name, f)
 	e.every = true
 	return e
 }
 
-// Serve answers requests to a service until stop is called. stop ends the requests that are being answered, by their ctx, and
-// returns when they have ended; it may be called again. Several services of one name share the requests. An endpoint that is not
-// declared in shared/topology is an error.
+// Serve answers requests to a service until stop is called. stop cancels the ctx of the requests that are being
+// answered and returns when they have ended; it may be called more than once. Several instances of a service share its
+// requests. An endpoint that is not declared in shared/topology is an error.
 func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version string, endpoints ...Endpoint) (stop func(), err error) {
 	register, err := openRegister(ctx, nc, service, endpoints)
 	if err != nil {
@@ -121,7 +122,7 @@ func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version
 		}
 	}
 
-	// The broker knows of the endpoints when Serve returns: a request right after it must not find nobody.
+	// The broker must know the endpoints when Serve returns: a request right after it must find them.
 	if err := nc.FlushTimeout(flushTimeout); err != nil {
 		stop()
 		return nil, fmt.Errorf("offer the service %s to operators: %w", service, err)
@@ -130,9 +131,10 @@ func Serve(ctx context.Context, nc *nats.Conn, service topology.Service, version
 	return stop, nil
 }
 
-// unsubscribe ends a service's subscriptions: now if there is a connection, else as soon as there is one again. What is drained while
-// nats.go reconnects (resendSubscriptions of v1.55) is subscribed once more and never ended, and as the member of a queue group that
-// nobody listens for it would swallow its share of the requests. Requests until then are answered with: the service is stopping.
+// unsubscribe ends a service's subscriptions: at once if nc is connected, else as soon as it is again. If a
+// subscription were drained while nats.go reconnects, resendSubscriptions (v1.55) would subscribe it again and nothing
+// would ever end it; as a member of a queue group to which nobody listens, it would swallow its share of the requests.
+// Requests that arrive until then are refused, because the service is stopping.
 func unsubscribe(nc *nats.Conn, svc micro.Service) {
 	stop := func() { _ = svc.Stop() } // the connection may be gone, and the service with it
 	if nc.IsConnected() {
@@ -143,7 +145,7 @@ func unsubscribe(nc *nats.Conn, svc micro.Service) {
 	}
 
 	connected := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
-	go func() { // until nc is connected or closed, which its owner waits for
+	go func() { // ends when nc is connected or closed, which its owner waits for
 		defer nc.RemoveStatusListener(connected)
 
 		if !nc.IsConnected() && !nc.IsClosed() {
@@ -154,14 +156,14 @@ func unsubscribe(nc *nats.Conn, svc micro.Service) {
 	}()
 }
 
-// work counts the requests that are being answered. The framework still delivers requests after it was stopped.
+// work counts the requests that are being answered, because the framework still delivers requests after it was stopped.
 type work struct {
 	mu    sync.Mutex
 	ended bool
 	group sync.WaitGroup
 }
 
-// begin reports whether a request may still be answered; group.Done is owed then.
+// begin reports whether a request may still be answered. If so, the caller must call group.Done when it is.
 func (w *work) begin() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -173,7 +175,7 @@ func (w *work) begin() bool {
 	return !w.ended
 }
 
-// end lets no further request begin and waits for those that have.
+// end lets no further request begin and waits for those that have begun.
 func (w *work) end() {
 	w.mu.Lock()
 	w.ended = true
@@ -197,12 +199,12 @@ func serve(ctx context.Context, work *work, handle handler, r micro.Request) {
 	}
 
 	if err != nil {
-		// An answer that does not arrive is asked for again by the operator.
+		// If the answer does not arrive, the operator asks again.
 		_ = r.Error("400", cmp.Or(err.Error(), "it gives no reason"), nil)
 	}
 }
 
-// semantic turns a version into one that the framework takes, which must be semantic.
+// semantic converts a version to a semantic version, which the framework demands.
 func semantic(version string) string {
 	var major, minor, patch int
 	if n, _ := fmt.Sscanf(version, "v%d.%d.%d", &major, &minor, &patch); n == 3 {
@@ -212,13 +214,13 @@ func semantic(version string) string {
 	return "0.0.0"
 }
 
-// Subject is where requests to an endpoint of a service go.
+// Subject returns the subject of requests to an endpoint of a service.
 func Subject(service topology.Service, endpoint string) string {
 	return prefix + "." + string(service) + "." + endpoint
 }
 
-// Ask sends a request to a service and returns its answer. It fails with ErrNobody if the service is not there, and with a
-// *Refusal if the service does not follow.
+// Ask sends a request to a service and returns its answer. Its error wraps ErrNobody if the service is not there, and
+// is a *Refusal if the service refuses.
 func Ask[Res, Req any](ctx context.Context, nc *nats.Conn, service topology.Service, endpoint string, req Req) (Res, error) {
 	var res Res
 
@@ -249,14 +251,14 @@ func Ask[Res, Req any](ctx context.Context, nc *nats.Conn, service topology.Serv
 	return res, nil
 }
 
-// How long AskAll waits for all answers, and after each one for the next.
+// How long AskAll waits for all answers, and how long for the next one after each.
 const (
 	allAnswers = 3 * time.Second
 	nextAnswer = 300 * time.Millisecond
 )
 
-// AskAll sends a request to every instance of a service and returns the answers of those that are there, which may be none.
-// An instance that takes longer than the others is missed; one that refuses is left out.
+// AskAll sends a request to every instance of a service and returns the answers of those that are there, which may be
+// none. It misses an instance that takes much longer than the others, and leaves out those that refuse.
 func AskAll[Res, Req any](ctx context.Context, nc *nats.Conn, service topology.Service, endpoint string, req Req) ([]Res, error) {
 	data, err := json.Marshal(req)
 	if err != nil {

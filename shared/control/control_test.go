@@ -32,7 +32,7 @@ type answer struct {
 	From string `json:"from"`
 }
 
-// echo answers with the text it is asked, and says who it is.
+// echo returns an endpoint that answers with the text of the question and its own name.
 func echo(from string) control.Endpoint {
 	return control.On(control.WorkerShow, func(_ context.Context, q question) (answer, error) { return answer{q.Text, from}, nil })
 }
@@ -103,8 +103,8 @@ func TestARequestThatCannotBeRead(t *testing.T) {
 	require.Contains(t, refusal.Text, "same version")
 }
 
-// TestAnAnswerThatTheBrokerDoesNotTake: an answer larger than the broker's limit for a message is a refusal at once, and
-// nobody waits for it.
+// TestAnAnswerThatTheBrokerDoesNotTake: an answer larger than the broker's limit for a message becomes a refusal at
+// once, and nobody waits for it.
 func TestAnAnswerThatTheBrokerDoesNotTake(t *testing.T) {
 	t.Parallel()
 	srv := bustest.Start(t)
@@ -118,7 +118,8 @@ func TestAnAnswerThatTheBrokerDoesNotTake(t *testing.T) {
 	require.Contains(t, refusal.Text, "payload")
 }
 
-// TestAnyOneOfSeveralAnswers: with two services of a name each request is handled once, and when one goes the other goes on.
+// TestAnyOneOfSeveralAnswers: with two instances of a service each request is handled once, and when one stops the
+// other continues.
 func TestAnyOneOfSeveralAnswers(t *testing.T) {
 	t.Parallel()
 	srv := bustest.Start(t)
@@ -144,7 +145,7 @@ func TestAnyOneOfSeveralAnswers(t *testing.T) {
 	require.Equal(t, int32(50), handled.Load(), "one request, one answer")
 	require.Len(t, from, 2, "both share the work: %v", from)
 	stop()
-	await.True(t, func() bool { // until the broker has heard of it, one request may still be turned away
+	await.True(t, func() bool { // until the broker knows of the stop, one request may still be refused
 		got, err := ask(t, nc, "hello")
 		return err == nil && got.From == "b"
 	}, testTimeout)
@@ -156,7 +157,8 @@ func TestAnyOneOfSeveralAnswers(t *testing.T) {
 	}
 }
 
-// TestStopWaitsForWhatIsBeingAnswered: no handler is at work any more when stop returns, and what it needs may go.
+// TestStopWaitsForWhatIsBeingAnswered: when stop returns, no handler is running any more, so that what it uses may be
+// closed.
 func TestStopWaitsForWhatIsBeingAnswered(t *testing.T) {
 	t.Parallel()
 	srv := bustest.Start(t)
@@ -192,7 +194,7 @@ func TestAnEndpointOfNoName(t *testing.T) {
 	nc := bustest.Start(t).Connect(t).NC
 	_, err := control.Serve(t.Context(), nc, topology.Resolver, "dev", echo("a"), control.Endpoint{Name: "not a name"})
 	require.ErrorContains(t, err, "not a name")
-	await.True(t, func() bool { // the endpoint before it is withdrawn
+	await.True(t, func() bool { // the endpoint offered before it is withdrawn
 		_, err := ask(t, nc, "hello")
 		return errors.Is(err, control.ErrNobody)
 	}, testTimeout)
@@ -213,7 +215,7 @@ func TestAskEndsWithItsContext(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-// TestEveryInstanceAnswers: what concerns each process is asked of all of them.
+// TestEveryInstanceAnswers: AskAll reaches every instance of a service.
 func TestEveryInstanceAnswers(t *testing.T) {
 	t.Parallel()
 	srv := bustest.Start(t)
@@ -242,7 +244,8 @@ func TestEveryInstanceAnswers(t *testing.T) {
 	await.True(t, func() bool { return maps.Equal(want, ask()) }, testTimeout, "one that is late is missed")
 }
 
-// TestAServiceThatEndsWithoutABrokerTakesNoRequestsAfterwards: what is offered anew after the broker was away gets every request.
+// TestAServiceThatEndsWithoutABrokerTakesNoRequestsAfterwards: a service that starts again after the broker was away
+// receives every request.
 func TestAServiceThatEndsWithoutABrokerTakesNoRequestsAfterwards(t *testing.T) {
 	t.Parallel()
 	srv := bustest.Start(t)
@@ -264,7 +267,7 @@ func TestAServiceThatEndsWithoutABrokerTakesNoRequestsAfterwards(t *testing.T) {
 	for answered := 0; answered < 20; {
 		got, err := ask(t, operator, "hello")
 		if _, stopping := errors.AsType[*control.Refusal](err); stopping {
-			continue // the end of the one before is under way
+			continue // the previous instance is still ending
 		}
 
 		require.NoError(t, err)

@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	// EraseShow, of the resolver, takes an EraseRequest and answers with an EraseForecast. It names a worker, so it is for operators.
+	// EraseShow, of the resolver, takes an EraseRequest and answers with an EraseForecast. It names a worker, so it is
+	// for operators.
 	EraseShow = "erase-show"
 	// Erase, of the resolver, is the order: it takes an EraseRequest and answers with an EraseAnswer.
 	Erase = audit.EndpointErase
@@ -27,39 +28,40 @@ type EraseRequest struct {
 	By     string `json:"by"`
 }
 
-// EraseForecast is what would be erased.
+// EraseForecast says what would be erased.
 type EraseForecast struct {
 	erase.Names
 	// Found counts, by store, the messages or records about the worker.
 	Found map[string]int `json:"found"`
-	// Files are the ids of the files from which AtHoc was sent something, as far as is known. Their rows are not touched.
+	// Files are the ids of the files from which AtHoc is known to have been sent something. Their rows are not touched.
 	Files []string `json:"files"`
-	// Refused says why it cannot be done now; empty if it can. It names nobody.
+	// Refused says why the worker cannot be erased now; empty if that is possible. It names nobody.
 	Refused string `json:"refused,omitempty"`
 }
 
-// EraseAnswer is what was erased. It names nobody, since it belongs to the record of the order.
+// EraseAnswer says what was erased. It names nobody, because it becomes part of the order's record.
 type EraseAnswer struct {
 	audit.Erased
-	// Removed counts what was about the worker, by store.
+	// Removed counts the removed messages or records about the worker, by store.
 	Removed map[string]int `json:"removed"`
-	// Through are the sequences, by stream, up to which no message names the worker; see scrub.Request.
+	// Through holds, by stream, the sequence up to which no message names the worker; see scrub.Request.
 	Through map[string]uint64 `json:"through"`
 }
 
-// ForgetRequest asks the janitor to take a worker out of the journal.
+// ForgetRequest asks the janitor to remove a worker from the journal.
 type ForgetRequest struct {
 	erase.Names
 }
 
-// ForgetAnswer is what it did.
+// ForgetAnswer is the result of a ForgetRequest.
 type ForgetAnswer struct {
-	// Entries counts the journal's messages that are others now, Through is the last sequence of its stream by then.
+	// Entries counts the journal's messages that were replaced; Through is the last sequence of the journal's stream at
+	// that time.
 	Entries int    `json:"entries"`
 	Through uint64 `json:"through"`
 }
 
-// Scrub asks for what the broker has deleted of an erased worker to be overwritten.
+// Scrub returns the request to overwrite what the broker has deleted of an erased worker.
 func Scrub(n erase.Names, through map[string]uint64) scrub.Request {
 	r := scrub.Request{Names: n, Through: through, Subjects: []string{topology.HistorySubject(n.Employee, "")}, Rules: map[string]scrub.Rule{
 		topology.StreamHistory:       {BySubject: true},
@@ -76,7 +78,7 @@ func Scrub(n erase.Names, through map[string]uint64) scrub.Request {
 
 type orderKey struct{}
 
-// OrderID is the id of the record of the order that is being followed; empty if it is none.
+// OrderID returns the id of the record of the order that is being carried out; empty if the request is not an order.
 func OrderID(ctx context.Context) string {
 	id, _ := ctx.Value(orderKey{}).(string)
 	return id

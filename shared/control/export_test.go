@@ -1,6 +1,6 @@
 package control
 
-// ReadRequester and Signed are what is known of who gives an order.
+// ReadRequester and Signed determine what is known of an order's sender.
 var (
 	ReadRequester = readRequester
 	Signed        = signed

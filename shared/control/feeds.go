@@ -2,10 +2,11 @@ package control
 
 import "time"
 
-// DefaultFeed is what the feed of CSV_DIRECTORY is called.
+// DefaultFeed is the name of the feed of CSV_DIRECTORY.
 const DefaultFeed = "default"
 
-// InputDirectory is what the input directory of a feed is called in messages, and in IngestState.Directories: the variable that names it.
+// InputDirectory returns the name of a feed's input directory in messages, and in IngestState.Directories: that of the
+// variable that sets it.
 func InputDirectory(feed string) string {
 	if feed == DefaultFeed {
 		return "CSV_DIRECTORY"
@@ -16,50 +17,52 @@ func InputDirectory(feed string) string {
 // MuteFeed is an endpoint of ingest: it takes a FeedMuteRequest and answers with the FeedState.
 const MuteFeed = "mute-feed"
 
-// FeedMuteRequest has what is unusual about a feed be no finding for some time.
+// FeedMuteRequest asks that what is unusual about a feed be no finding for some time.
 type FeedMuteRequest struct {
 	Name string `json:"name"`
-	// Seconds is how long; 0 ends it.
+	// Seconds is how long, from now; 0 ends the mute.
 	Seconds int64  `json:"seconds"`
 	By      string `json:"by"`
 	Reason  string `json:"reason"`
 }
 
-// FeedMute is until when a feed is muted, by whom and why.
+// FeedMute says until when a feed is muted, by whom and why.
 type FeedMute struct {
 	Until  time.Time `json:"until"`
 	By     string    `json:"by"`
 	Reason string    `json:"reason"`
 }
 
-// FeedState is what a feed brings, beside what it usually does. Copies of known files, and files that are read again, do not count.
+// FeedState compares what a feed brings with what it usually brings. Copies of known files, and files that are read
+// again, do not count.
 type FeedState struct {
 	Name string `json:"name"`
-	// Since is when its first file came that is known of; zero if none ever did. Learnt reports whether that is long enough ago, and its
-	// latest one not too long, for what is usual to be known; otherwise it is neither silent nor thin nor a flood.
+	// Since is when the first known file of the feed arrived; zero if none has. Learnt reports whether that is long
+	// enough ago, and the latest file recent enough, to know what is usual. If not, the feed is never silent, thin or a
+	// flood.
 	Since  time.Time `json:"since,omitzero"`
 	Learnt bool      `json:"learnt"`
-	// LastFile is when its latest file came, with the offset of BOBO's clock.
+	// LastFile is when the latest file arrived, with the UTC offset of BOBO's clock.
 	LastFile time.Time `json:"last_file,omitzero"`
-	// Rows and Files are those of the current hour, so far; Usual is what such hours have brought.
+	// Rows and Files count those of the current hour so far; Usual is what such hours usually bring.
 	Rows  int       `json:"rows"`
 	Files int       `json:"files"`
 	Usual UsualHour `json:"usual"`
-	// Silent reports that nothing has come for three times the usual longest gap. Thin is a complete hour with less than a third of the
-	// least, Flood one with more than five times the most that such hours have brought.
+	// Silent reports that nothing has arrived for three times the usual longest gap. Thin is a complete hour with less
+	// than a third of the fewest rows that such hours have brought, Flood one with more than five times the most.
 	Silent bool         `json:"silent"`
 	Thin   *UnusualHour `json:"thin,omitempty"`
 	Flood  *UnusualHour `json:"flood,omitempty"`
-	// Mute is there while it is muted.
+	// Mute is set while the feed is muted.
 	Mute *FeedMute `json:"mute,omitempty"`
 }
 
-// UsualHour is what hours of one weekday and time have brought.
+// UsualHour is what past hours at this time of this weekday have brought.
 type UsualHour struct {
-	// Begin is the hour that is compared with them, on BOBO's clock, and Hours how many there are.
+	// Begin is the hour that is compared with them, on BOBO's clock. Hours is how many past hours there are.
 	Begin time.Time `json:"begin"`
 	Hours int       `json:"hours"`
-	// Least and Most are rows. GapSeconds is the 99th percentile of the longest times without a file.
+	// Least and Most are numbers of rows. GapSeconds is the 99th percentile of the longest times without a file.
 	Least      int   `json:"least"`
 	Most       int   `json:"most"`
 	GapSeconds int64 `json:"gap_seconds"`

@@ -18,16 +18,17 @@ type FilesRequest struct {
 	Open bool `json:"open,omitempty"`
 	// Most is the most files to return, the latest ones; 0 means 200. An answer has no more than fit into a message.
 	Most int `json:"most,omitempty"`
-	// Skip leaves out so many of the latest files: those of an earlier answer.
+	// Skip leaves out this many of the latest files: those of an earlier answer.
 	Skip int `json:"skip,omitempty"`
 }
 
-// FilesAnswer describes files, in the order of reading.
+// FilesAnswer describes files, in the order in which they were read.
 type FilesAnswer struct {
 	Files []FileState `json:"files"`
-	// More counts the earlier files that were left out: Skip and the files of this answer lead to them.
+	// More counts the earlier files that were left out. To get them, add the number of files in this answer to Skip.
 	More int `json:"more,omitempty"`
-	// Problems are what in the input directory cannot be read as a file, by name: the oldest hundred. MoreProblems counts the others.
+	// Problems are the things in the input directory that cannot be read as a file, by name: the oldest hundred.
+	// MoreProblems counts the others.
 	Problems     map[string]Problem `json:"problems,omitempty"`
 	MoreProblems int                `json:"more_problems,omitempty"`
 }
@@ -35,14 +36,14 @@ type FilesAnswer struct {
 // FileState is the record of a file.
 type FileState struct {
 	ID string `json:"id"`
-	// Name is the name under which it came first; where there are several feeds it is feed/name.
+	// Name is the name under which it first arrived; with several feeds it is feed/name.
 	Name string `json:"name"`
 	Feed string `json:"feed,omitempty"`
 	// Status is reading, waiting, done or moved.
 	Status string `json:"status"`
-	// Failed says that it belongs to the failed files.
+	// Failed reports whether it belongs to the failed files.
 	Failed bool `json:"failed,omitempty"`
-	// Problem says why it cannot be read as text at all.
+	// Problem says why it cannot be read as text at all; empty if it can.
 	Problem string `json:"problem,omitempty"`
 	// Blocked says why it cannot be moved although it is finished, and since when.
 	Blocked  *Problem `json:"blocked,omitempty"`
@@ -58,7 +59,7 @@ type FileState struct {
 	FirstSeen time.Time `json:"first_seen,omitzero"`
 	Published time.Time `json:"published,omitzero"`
 	Finished  time.Time `json:"finished,omitzero"`
-	// Purged is when the file was deleted for its age; what became of its single rows is forgotten since then.
+	// Purged is when the file was deleted because of its age; the outcomes of its single rows are forgotten since then.
 	Purged  time.Time `json:"purged,omitzero"`
 	History []Note    `json:"history,omitempty"`
 }
@@ -69,7 +70,7 @@ type Note struct {
 	Text string    `json:"text"`
 }
 
-// Problem is why something in the input directory cannot be read.
+// Problem says why something cannot be read or moved, and since when.
 type Problem struct {
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
@@ -78,21 +79,21 @@ type Problem struct {
 // RowsRequest asks for rows of a file.
 type RowsRequest struct {
 	ID string `json:"id"`
-	// All asks for every row; otherwise only those that somebody may have to look after: rejected, dead, unmapped,
+	// All asks for every row; otherwise only those that somebody may have to attend to: rejected, dead, unmapped,
 	// unknown_user, forbidden_user, vanished.
 	All bool `json:"all,omitempty"`
-	// After is the line to go on after.
+	// After is the line after which to continue.
 	After int `json:"after,omitempty"`
 }
 
 // RowsAnswer holds some rows, in the order of their lines.
 type RowsAnswer struct {
 	Rows []RowState `json:"rows"`
-	// More says that there are further rows after the last one.
+	// More reports whether there are further rows after the last one.
 	More bool `json:"more,omitempty"`
 }
 
-// RowState is what became of a row.
+// RowState is the outcome of a row.
 type RowState struct {
 	Line int `json:"line"`
 	// Outcome is the outcome, the reason of rejection, or pending.

@@ -7,8 +7,8 @@ import (
 	"bobosync/shared/history"
 )
 
-// Endpoints of the resolver that look into the past. They name persons, so they are for operators alone, and each look is written into
-// the audit before it is answered.
+// Endpoints of the resolver that look into the past. They name persons, so they are for operators alone, and each
+// question is recorded in the audit before it is answered.
 const (
 	// WorkerPast takes a PastRequest and answers with a PastAnswer.
 	WorkerPast = "worker-past"
@@ -18,11 +18,11 @@ const (
 	FileCalls = "file-calls"
 )
 
-// Bookings is ingest's endpoint for what a worker has booked, and is recorded as they are. It takes a BookingsRequest and answers with a
-// BookingsAnswer.
+// Bookings is ingest's endpoint for what a worker has booked; like those above, it is recorded in the audit. It takes a
+// BookingsRequest and answers with a BookingsAnswer.
 const Bookings = "bookings"
 
-// BookingsRequest asks for a worker's bookings in the files that came within a time.
+// BookingsRequest asks for a worker's bookings in the files that arrived within a period.
 type BookingsRequest struct {
 	Employee string    `json:"employee"`
 	From     time.Time `json:"from"`
@@ -30,25 +30,27 @@ type BookingsRequest struct {
 	By       string    `json:"by"`
 }
 
-// BookingsAnswer lists bookings, those of the file that came last first, in a file by their lines.
+// BookingsAnswer lists bookings: those of the file that arrived last come first, within a file in the order of their
+// lines.
 type BookingsAnswer struct {
 	Bookings []Booking `json:"bookings"`
-	// Gone counts the files of that time that are not there any more, Unread those that could not be read, in time or at all, or whose
-	// bookings did not fit into the answer.
+	// Gone counts the files of that period that no longer exist. Unread counts those that could not be read in time or
+	// at all, or whose bookings did not fit into the answer.
 	Gone   int `json:"gone,omitempty"`
 	Unread int `json:"unread,omitempty"`
 }
 
-// Booking is a row of a file, and what became of it.
+// Booking is a row of a file, with its outcome.
 type Booking struct {
 	File string    `json:"file"`
 	Name string    `json:"name"`
 	Line int       `json:"line"`
 	On   bool      `json:"on"`
 	At   time.Time `json:"at"`
-	// Arrived is when the file came.
+	// Arrived is when the file arrived.
 	Arrived time.Time `json:"arrived"`
-	// Outcome is the row's, or pending; Text says it for people. They are empty if nothing is known of the row any more.
+	// Outcome is the row's outcome, or pending; Text puts it into words. Both are empty if nothing is known of the row
+	// any more.
 	Outcome string `json:"outcome,omitempty"`
 	Text    string `json:"text,omitempty"`
 }
@@ -57,9 +59,10 @@ type Booking struct {
 type PastRequest struct {
 	// Text is an employee id or an AtHoc username.
 	Text string `json:"text"`
-	// At is the moment; zero is now.
+	// At is the moment; the zero time means now.
 	At time.Time `json:"at,omitzero"`
-	// Most bounds how much of what AtHoc was sent before the moment is listed; 0 is what shows the state.
+	// Most limits how much of what AtHoc was sent before the moment is listed; with 0, only what determines the state
+	// is.
 	Most int    `json:"most,omitempty"`
 	By   string `json:"by"`
 }
@@ -71,19 +74,20 @@ type PastAnswer struct {
 	At       time.Time `json:"at"`
 	// State is on, off, uncertain or unknown.
 	State history.State `json:"state"`
-	// Confirmed is what AtHoc had confirmed last by then, Next what it was sent next; nil if nothing.
+	// Confirmed is what AtHoc had last confirmed by then, Next is what it was sent next; nil if nothing.
 	Confirmed *DeliveryAnswer `json:"held"`
 	Next      *DeliveryAnswer `json:"next"`
-	// Doubts are the calls without an answer, and Gaps the times in which answers were lost, that make it uncertain.
+	// Doubts are the calls without an answer, and Gaps the periods in which answers were lost, that make the state
+	// uncertain.
 	Doubts []DeliveryAnswer `json:"doubts"`
 	Gaps   []Interval       `json:"gaps"`
-	// Deliveries is what AtHoc was told up to the moment and next, the newest first.
+	// Deliveries is what AtHoc was sent up to the moment and next after it, newest first.
 	Deliveries []DeliveryAnswer `json:"told"`
 	// CompleteFrom is since when the history is complete.
 	CompleteFrom time.Time `json:"complete_from"`
 }
 
-// Interval is a time.
+// Interval is a period of time.
 type Interval struct {
 	From time.Time `json:"from"`
 	To   time.Time `json:"to"`
@@ -92,26 +96,27 @@ type Interval struct {
 // DeliveryAnswer is something that AtHoc was sent for a worker.
 type DeliveryAnswer struct {
 	User string `json:"user"`
-	// On and Booked are what it was sent: on duty since, or off duty, when the worker booked so.
+	// On and Booked are what was sent: whether the worker is on duty, and when the worker booked that.
 	On     bool      `json:"on"`
 	Booked time.Time `json:"booked"`
-	// File is the id of the file, Line the line in it, that it comes from.
+	// File and Line are the file's id and the line in it from which the status came.
 	File string `json:"file,omitempty"`
 	Line int    `json:"line,omitempty"`
-	// Outcome is AtHoc's answer: applied, expired (it was sent off duty, since the duty was too old), unknown_user, forbidden_user,
-	// dead, or pending if there is no answer.
+	// Outcome is AtHoc's answer: applied, expired (off duty was sent, because the duty was too old), unknown_user,
+	// forbidden_user, dead, or pending if there is no answer.
 	Outcome string `json:"outcome"`
-	// Call is the call's id (a UUIDv7), Publisher who made it; empty if a program of an older version did.
+	// Call is the call's id (a UUIDv7), Publisher is the publisher that made it. Both are empty if a program of an
+	// older version made it.
 	Call      string `json:"call,omitempty"`
 	Publisher string `json:"publisher,omitempty"`
-	// Sent and Answered are the call's, Status is that of HTTP, Users how many were in the call.
+	// Sent and Answered are the times of the call, Status is its HTTP status, Users is how many users it carried.
 	Sent     time.Time `json:"sent"`
 	Answered time.Time `json:"answered,omitzero"`
 	Status   int       `json:"status,omitempty"`
 	Users    int       `json:"users,omitempty"`
 }
 
-// ShowDelivery is how people are shown something that AtHoc was sent.
+// ShowDelivery converts a delivery to the form in which people see it.
 func ShowDelivery(t event.Delivery) DeliveryAnswer {
 	a := DeliveryAnswer{
 		User: t.User, On: t.On, Booked: time.Unix(t.At, 0).UTC(), File: t.File, Line: t.Row, Outcome: t.Outcome.String(),
@@ -126,32 +131,33 @@ func ShowDelivery(t event.Delivery) DeliveryAnswer {
 
 // OnDutyRequest asks whom AtHoc held as on duty at a moment.
 type OnDutyRequest struct {
-	// At is the moment; zero is now.
+	// At is the moment; the zero time means now.
 	At time.Time `json:"at,omitzero"`
-	// After is the username that the page before ended with.
+	// After is the last username of the previous page.
 	After string `json:"after,omitempty"`
 	By    string `json:"by"`
 }
 
-// OnDutyAnswer is a page of those on duty, by username.
+// OnDutyAnswer is a page of the workers on duty, by username.
 type OnDutyAnswer struct {
 	At time.Time `json:"at"`
-	// Total and Uncertain count all pages: those who were on duty, and those of whom it is uncertain.
+	// Total and Uncertain count over all pages: the workers on duty, and those for whom that is uncertain.
 	Total     int            `json:"total"`
 	Uncertain int            `json:"uncertain"`
 	Workers   []OnDutyWorker `json:"workers"`
-	// More: there is another page.
+	// More reports whether there is another page.
 	More         bool       `json:"more"`
 	CompleteFrom time.Time  `json:"complete_from"`
 	Gaps         []Interval `json:"gaps"`
 }
 
-// OnDutyWorker is somebody who was, or may have been, on duty.
+// OnDutyWorker is a worker who was, or may have been, on duty.
 type OnDutyWorker struct {
 	Employee string        `json:"employee,omitempty"`
 	User     string        `json:"user"`
 	State    history.State `json:"state"`
-	// Since is when the worker booked on, Answered when AtHoc confirmed it, by the call Call; zero if it is uncertain.
+	// Since is when the worker booked on, Answered is when AtHoc confirmed that, in the call Call; all are zero if it
+	// is uncertain.
 	Since    time.Time `json:"since,omitzero"`
 	Answered time.Time `json:"answered,omitzero"`
 	Call     string    `json:"call,omitempty"`
@@ -161,19 +167,20 @@ type OnDutyWorker struct {
 type FileCallsRequest struct {
 	// File is the file's id.
 	File string `json:"file"`
-	// From and To enclose the time in which it was sent: from when the file arrived until it was done, zero is now.
+	// From and To enclose the time in which it was sent: from the file's arrival until it was done. A zero To means
+	// now.
 	From time.Time `json:"from"`
 	To   time.Time `json:"to,omitzero"`
-	// After is the line that the page before ended with.
+	// After is the last line of the previous page.
 	After int    `json:"after,omitempty"`
 	By    string `json:"by"`
 }
 
 // FileCallsAnswer is a page of what AtHoc was sent, by line.
 type FileCallsAnswer struct {
-	// Deliveries are without the names of the workers.
+	// Deliveries do not name the workers.
 	Deliveries []DeliveryAnswer `json:"told"`
-	// More: there is another page.
+	// More reports whether there is another page.
 	More         bool      `json:"more"`
 	CompleteFrom time.Time `json:"complete_from"`
 }

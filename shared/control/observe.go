@@ -4,8 +4,8 @@ import "time"
 
 // Endpoints of the resolver for the janitor, and for questions about workers.
 const (
-	// Observe takes an ObserveRequest and answers with an ObserveAnswer: what AtHoc was seen to hold, to be judged by the one
-	// who knows what it should hold.
+	// Observe takes an ObserveRequest and answers with an ObserveAnswer: the janitor reports what it saw AtHoc hold,
+	// and the resolver, which knows what AtHoc should hold, judges it.
 	Observe = "observe"
 	// MappingList takes a MappingListRequest and answers with a MappingListAnswer.
 	MappingList = "mapping-list"
@@ -13,12 +13,13 @@ const (
 	WorkerShow = "worker"
 )
 
-// ObservePurpose says what is to be done about what was observed.
+// ObservePurpose says what should be done about what was observed.
 type ObservePurpose string
 
 // The purposes of observations.
 const (
-	// Expire clears duty that is older than AUTO_CLEANUP_HOURS, unless a newer event of the worker is known or under way.
+	// Expire clears duty that is older than AUTO_CLEANUP_HOURS, unless a newer event of the worker is known or under
+	// way.
 	Expire ObservePurpose = "expire"
 	// Compare finds the users for whom AtHoc holds another status than the latest event says.
 	Compare ObservePurpose = "compare"
@@ -34,7 +35,8 @@ type ObserveRequest struct {
 	Seen time.Time `json:"seen"`
 	// Apply publishes what follows; otherwise it is only reported.
 	Apply bool `json:"apply,omitempty"`
-	// Silent are the feeds from which nothing has come for unusually long. With Expire, duty that they booked is held.
+	// Silent are the feeds from which nothing has arrived for unusually long. With Expire, duty that these feeds booked
+	// is held.
 	Silent []string       `json:"silent,omitempty"`
 	Users  []ObservedUser `json:"users"`
 }
@@ -43,34 +45,34 @@ type ObserveRequest struct {
 type ObservedUser struct {
 	// User is the username as AtHoc spells it.
 	User string `json:"user"`
-	// On says that the duty status is a date, and At is that date in Unix seconds.
+	// On reports whether the duty status is a date, and At is that date in Unix seconds.
 	On bool  `json:"on,omitempty"`
 	At int64 `json:"at,omitempty"`
-	// At2, if not zero, is the other moment that AtHoc's text can mean: in the hour that autumn repeats, wall-clock time stands
-	// for two moments, and only the asker knows AtHoc's zone. Either of them is as good as the other for Compare; Expire takes
+	// At2, if not zero, is the other moment that AtHoc's text can mean: in the hour that autumn repeats, a wall-clock
+	// time denotes two moments, and only the sender knows AtHoc's zone. Compare accepts either of them; Expire takes
 	// the later one, so that nothing is cleared too early.
 	At2 int64 `json:"at2,omitempty"`
-	// Odd says that the attribute holds something that is no date; Expire leaves it alone.
+	// Odd reports whether the attribute holds something that is not a date; Expire leaves it alone.
 	Odd bool `json:"odd,omitempty"`
 }
 
 // ObserveAnswer is the resolver's judgement.
 type ObserveAnswer struct {
-	// Compared counts the users of known workers, those under way among them; Unmanaged the unmanaged users: with a status and without a known
-	// worker.
+	// Compared counts the users of known workers, including those under way. Unmanaged counts the unmanaged users: they
+	// have a status but no known worker.
 	Compared  int `json:"compared"`
 	Unmanaged int `json:"foreign"`
 	// UnderWay counts the users for whom a newer status is on its way or was confirmed after the observation.
 	UnderWay int `json:"under_way"`
-	// Held counts the users who are left out, since they are part of a mass change that waits for a person.
+	// Held counts the users that are left out because they are part of a mass change that waits for a person.
 	Held int `json:"held,omitempty"`
 	// Published counts the updates that were published.
 	Published int `json:"published"`
-	// Findings are the users that something is, or would be, done about; for Compare those who differ.
+	// Findings are the users about whom something is, or would be, done; for Compare, those that differ.
 	Findings []Finding `json:"findings,omitempty"`
 }
 
-// Finding is what the resolver found of one user.
+// Finding is what the resolver found about one user.
 type Finding struct {
 	User string `json:"user"`
 	// Employee is the worker who is mapped to the user; empty if none is.
@@ -80,7 +82,7 @@ type Finding struct {
 	WantAt int64 `json:"want_at,omitempty"`
 	// Why says what has probably happened.
 	Why string `json:"why"`
-	// Published says that an update was published for it.
+	// Published reports whether an update was published for it.
 	Published bool `json:"published,omitempty"`
 }
 
@@ -88,14 +90,14 @@ type Finding struct {
 type MappingListRequest struct {
 	// Text, if not empty, must be part of the employee id or, in any letter case, of the username.
 	Text string `json:"text,omitempty"`
-	// After is the employee id to go on after.
+	// After is the employee id after which to continue.
 	After string `json:"after,omitempty"`
 }
 
 // MappingListAnswer is a part of the mapping that the resolver uses.
 type MappingListAnswer struct {
 	Pairs []MappingPair `json:"pairs"`
-	// Next is the employee id to go on after; empty at the end.
+	// Next is the employee id after which to continue; empty at the end.
 	Next string `json:"next,omitempty"`
 }
 
@@ -113,25 +115,25 @@ type WorkerRequest struct {
 // WorkerAnswer is all that is known of a worker, and why.
 type WorkerAnswer struct {
 	Employee string `json:"employee"`
-	// User is the user whom the mapping in force names; empty if none.
+	// User is the user that the mapping in force names; empty if none.
 	User string `json:"user,omitempty"`
-	// Known: BOBO has reported the worker.
+	// Known reports whether BOBO has reported the worker.
 	Known bool `json:"known"`
 	// Status says in a sentence what AtHoc should hold and how far that has come.
 	Status string `json:"status"`
-	// Latest is the event that counts.
+	// Latest is the worker's latest event, which is the one that counts.
 	Latest *WorkerEvent `json:"latest,omitempty"`
-	// Stale says that the latest event is a booking on older than AUTO_CLEANUP_HOURS.
+	// Stale reports whether the latest event is a booking on older than AUTO_CLEANUP_HOURS.
 	Stale bool `json:"stale,omitempty"`
 	// Sent is the last update that was published.
 	Sent *WorkerStatus `json:"sent,omitempty"`
 	// Confirmed is AtHoc's last answer.
 	Confirmed *WorkerStatus `json:"confirmed,omitempty"`
-	// InDoubt, if not zero, is when the status is sent once more, after a call without an answer.
+	// InDoubt, if not zero, is when the status will be sent again because a call had no answer.
 	InDoubt time.Time `json:"unsure,omitzero"`
 	// Events are the worker's events in the entries that the broker still keeps, newest first; at most 50.
 	Events []WorkerEvent `json:"events,omitempty"`
-	// Partial says that not all entries could be read in time, so that events may be missing.
+	// Partial reports that not all entries could be read in time, so that events may be missing.
 	Partial bool `json:"partial,omitempty"`
 }
 
@@ -151,7 +153,7 @@ type WorkerStatus struct {
 	At   time.Time `json:"at"`
 	File string    `json:"file,omitempty"`
 	Row  int       `json:"row,omitempty"`
-	// Outcome and Answered are AtHoc's, if it has answered.
+	// Outcome and Answered describe AtHoc's answer, if there is one.
 	Outcome  string    `json:"outcome,omitempty"`
 	Answered time.Time `json:"answered,omitzero"`
 }

@@ -1,6 +1,6 @@
 package control
 
-// Words for what is known of the past: the same for the command and the console.
+// Words for what is known of the past, the same for the commands and the console.
 
 import (
 	"cmp"
@@ -15,7 +15,8 @@ import (
 	"bobosync/shared/text"
 )
 
-// Sentence says in a sentence what AtHoc held, and by what that is known. names are those of files, by id; times are shown in loc.
+// Sentence says in a sentence what AtHoc held, and how that is known. The parameter names holds the names of files by
+// id; times are shown in loc.
 func (a PastAnswer) Sentence(names map[string]string, loc *time.Location) string {
 	var b strings.Builder
 	switch {
@@ -47,21 +48,22 @@ func (a PastAnswer) Sentence(names map[string]string, loc *time.Location) string
 	return b.String()
 }
 
-// Seen is what a comparison saw AtHoc hold of a worker, after it had confirmed what it was sent.
+// Seen is what a comparison saw AtHoc hold for a worker after it had confirmed what it was sent.
 type Seen struct {
-	// At is when the comparison began, and Entry its entry in the journal.
+	// At is when the comparison began, and Entry is its entry in the journal.
 	At    time.Time `json:"at"`
 	Entry string    `json:"entry"`
-	// Agreed is false if AtHoc held something else than it should: Holds, which is empty for off duty.
+	// Agreed is false if AtHoc held something other than it should: Holds, which is empty for off duty.
 	Agreed bool   `json:"agreed"`
 	Holds  string `json:"holds,omitempty"`
 }
 
-// Judge returns what a comparison saw of the worker; nil if it says nothing of what AtHoc held at the moment of the answer, or of him:
-// users whose update is under way are not compared, nor those who wait for a person's decision. differing are those who differed; known
-// is false if these are not known any more.
+// Judge returns what a comparison saw of the worker. It returns nil if the comparison says nothing about what AtHoc
+// held at the moment of the answer, or nothing about this worker: a comparison leaves out users whose update is under
+// way, and those that wait for a person's decision. The parameter differing lists the users that differed; known is
+// false if that list is no longer available.
 func (a PastAnswer) Judge(run JournalEntry, differing []DifferingUser, known bool) *Seen {
-	const near = 10 * time.Minute // so long may an update be under way before it is sent
+	const near = 10 * time.Minute // an update may be under way this long before it is sent
 	switch {
 	case run.Ended.IsZero() || run.Outcome != OutcomeOK && run.Outcome != OutcomeHeld || run.Ended.After(a.At):
 		return nil
@@ -81,7 +83,7 @@ func (a PastAnswer) Judge(run JournalEntry, differing []DifferingUser, known boo
 	return seen
 }
 
-// Words say what was seen; times are shown in loc.
+// Words says what was seen; times are shown in loc.
 func (s *Seen) Words(loc *time.Location) string {
 	at := text.Moment(s.At, loc)
 	switch {
@@ -94,7 +96,7 @@ func (s *Seen) Words(loc *time.Location) string {
 	}
 }
 
-// Files are the ids of the files that what was sent comes from.
+// Files returns the ids of the files from which the deliveries came.
 func (a PastAnswer) Files() []string {
 	ids := map[string]bool{}
 	for _, t := range a.Deliveries {
@@ -106,7 +108,7 @@ func (a PastAnswer) Files() []string {
 	return slices.Sorted(maps.Keys(ids))
 }
 
-// doubt says why it is uncertain.
+// doubt says why the state is uncertain.
 func (a PastAnswer) doubt(loc *time.Location) string {
 	switch {
 	case len(a.Doubts) > 0:
@@ -128,7 +130,7 @@ func (t DeliveryAnswer) status(loc *time.Location) string {
 	return "off duty"
 }
 
-// words say what AtHoc was sent, by what call and from where.
+// words says what AtHoc was sent, by which call and from which row.
 func (t DeliveryAnswer) words(names map[string]string, loc *time.Location) string {
 	s := fmt.Sprintf("%s (booked %s) at %s", t.status(loc), text.Moment(t.Booked, loc), text.Moment(t.Sent, loc))
 	if t.Call != "" {
@@ -143,7 +145,7 @@ func (t DeliveryAnswer) words(names map[string]string, loc *time.Location) strin
 	return s
 }
 
-// Words describe one call; times are shown in loc.
+// Words describes one call; times are shown in loc.
 func (t DeliveryAnswer) Words(loc *time.Location) string {
 	call := "call " + t.Call
 	if t.Call == "" {
@@ -157,19 +159,19 @@ func (t DeliveryAnswer) Words(loc *time.Location) string {
 	return fmt.Sprintf("%s, sent %s, answered %s: %s", call, text.Moment(t.Sent, loc), text.Moment(t.Answered, loc), t.Outcome)
 }
 
-// ReceiptRow accounts for a row of a file.
+// ReceiptRow lists the outcome of a row and the calls that sent it.
 type ReceiptRow struct {
 	Line int `json:"line"`
 	// Outcome is the row's outcome, the reason of its rejection, or pending.
 	Outcome string `json:"outcome"`
-	// Calls are those that sent it to AtHoc, in their order. All are in the history.
+	// Calls are the calls that sent the row to AtHoc, in order. All are in the history.
 	Calls []DeliveryAnswer `json:"calls"`
 	// Why says why there was no call, if there was none.
 	Why string `json:"why,omitempty"`
 }
 
-// Receipt accounts for a row: what AtHoc was sent from it, or why it was sent nothing. known reports that the history reaches back to when
-// the file arrived.
+// Receipt says what AtHoc was sent from a row, or why it was sent nothing. The parameter known reports whether the
+// history reaches back to the file's arrival.
 func Receipt(row RowState, deliveries []DeliveryAnswer, known bool) ReceiptRow {
 	r := ReceiptRow{Line: row.Line, Outcome: row.Outcome, Calls: append([]DeliveryAnswer{}, deliveries...)}
 	sent := row.Outcome == event.Applied.String() || row.Outcome == event.Expired.String()

@@ -1,4 +1,4 @@
-// The sender of an order, and its record in the audit: no order is followed that is not recorded.
+// The sender of an order, and its record in the audit: no order is carried out that is not recorded.
 
 package control
 
@@ -18,18 +18,18 @@ import (
 	"bobosync/shared/topology"
 )
 
-// requesterHeader is where the broker's server says who sends a request from another account. It takes away what the client wrote
-// there, but only if the client wrote it as headers are written; see readRequester.
+// requesterHeader is the header in which the broker's server names the sender of a request from another account. The
+// server removes what the client wrote there, but only if it is a well-formed header; see readRequester.
 const requesterHeader = "Nats-Request-Info"
 
-// importedReply begins the subject for the answer of each request that comes from another account: the server puts it there in the place of the
-// sender's, and takes no message of a client that has it.
+// importedReply begins the reply subject of each request that comes from another account: the server puts it in place
+// of the sender's reply subject, and accepts no message from a client that uses such a subject.
 const importedReply = "_R_."
 
-// maxSaid is how long may be what a caller says of himself.
+// maxSaid is the most bytes that a caller's own claim of who they are may have.
 const maxSaid = 300
 
-// errForged means that a request does not say just once who sends it.
+// errForged means that a request does not name its sender exactly once, in the form that the broker's server writes.
 var errForged = errors.New("the request does not say who gives the order in the form that the broker's server writes; use the bobosync program, and a broker with the accounts.conf of this version")
 
 // handler answers one request.
@@ -39,11 +39,12 @@ type handler func(ctx context.Context, r micro.Request) ([]byte, error)
 type register struct {
 	service topology.Service
 	log     *audit.Log
-	// ownAccount reports whether the broker's server names the sender of each request.
+	// ownAccount reports whether the broker's server names the sender of each request; it does if the service has its
+	// own account.
 	ownAccount bool
 }
 
-// openRegister makes the register of a service, and refuses endpoints that are not declared.
+// openRegister returns the register of a service. It fails if an endpoint is not declared.
 func openRegister(ctx context.Context, nc *nats.Conn, service topology.Service, endpoints []Endpoint) (*register, error) {
 	for _, e := range endpoints {
 		if topology.KindOf(service, e.Name) == "" {
@@ -64,8 +65,8 @@ func openRegister(ctx context.Context, nc *nats.Conn, service topology.Service, 
 	return &register{service: service, log: audit.NewLog(js, service), ownAccount: own}, nil
 }
 
-// keeping returns the handler of an endpoint, which records what is declared as an order, or as a look that is recorded, and refuses what is
-// not for everyone unless it came from another account.
+// keeping returns the handler of an endpoint. The handler records requests that are declared as orders or as audited
+// reads. Unless the endpoint is for everyone, it refuses requests that did not come from another account.
 func (g *register) keeping(e Endpoint) handler {
 	kind := topology.KindOf(g.service, e.Name)
 
@@ -85,13 +86,14 @@ func (g *register) keeping(e Endpoint) handler {
 	}
 }
 
-// imported reports whether a request came from another account, as each must where the service has one of its own. Within that account a key of
-// the service can have the broker send a stored message, with headers and all, to any subject: as the answer to a request to read it.
+// imported reports whether a request came from another account, as every request must if the service has an account of
+// its own. Within that account, a holder of the service's key could have the broker send a stored message, headers
+// included, to any subject, as the answer to a request to read it.
 func (g *register) imported(r micro.Request) bool {
 	return !g.ownAccount || strings.HasPrefix(r.Reply(), importedReply)
 }
 
-// read records that somebody looks, and answers. What he saw is not recorded.
+// read records a question in the audit and then answers it. The answer is not recorded.
 func (g *register) read(ctx context.Context, e Endpoint, r micro.Request) ([]byte, error) {
 	caller, err := g.caller(nats.Header(r.Headers()))
 	if err != nil {
@@ -110,7 +112,7 @@ func (g *register) read(ctx context.Context, e Endpoint, r micro.Request) ([]byt
 	return e.handle(ctx, request)
 }
 
-// order records an order, follows it and records what came of it.
+// order records an order, carries it out, and records the result.
 func (g *register) order(ctx context.Context, e Endpoint, r micro.Request) ([]byte, error) {
 	caller, err := g.caller(nats.Header(r.Headers()))
 	if err != nil {
@@ -130,7 +132,7 @@ func (g *register) order(ctx context.Context, e Endpoint, r micro.Request) ([]by
 	detail := audit.Detail{Request: request}
 	if e.forecast != nil {
 		if detail.Forecast, err = e.forecast(ctx, request); err != nil {
-			detail.Error = "no forecast: " + err.Error() // the order will say so as well
+			detail.Error = "no forecast: " + err.Error() // the order will fail for the same reason
 		}
 	}
 
@@ -150,7 +152,7 @@ func (g *register) order(ctx context.Context, e Endpoint, r micro.Request) ([]by
 		what.Error = failure.Error()
 	}
 
-	// The order is given, also if the service has to stop now.
+	// The order was carried out, so its result is recorded even if the service has to stop now.
 	if _, err := g.log.Append(context.WithoutCancel(ctx), result, what); err != nil && failure == nil {
 		return nil, fmt.Errorf("the order was given, but what came of it cannot be recorded in the audit: %w", err)
 	}
@@ -158,8 +160,8 @@ func (g *register) order(ctx context.Context, e Endpoint, r micro.Request) ([]by
 	return answer, failure
 }
 
-// onceOf returns the id that the sender of an order has made for it (once), so that it is followed once however often it is sent; empty
-// if there is none. It becomes the id of the order's record.
+// onceOf returns the id that the sender made for the order (once), so that it is carried out once however often it is
+// sent; empty if there is none. It becomes the id of the order's record.
 func onceOf(request []byte) (string, error) {
 	var order struct {
 		Once string `json:"once"`
@@ -171,7 +173,7 @@ func onceOf(request []byte) (string, error) {
 	return order.Once, nil
 }
 
-// outcomeOf names how an order ended.
+// outcomeOf returns how an order ended.
 func outcomeOf(err error) string {
 	_, refused := errors.AsType[*Refusal](err)
 	switch {
@@ -184,7 +186,7 @@ func outcomeOf(err error) string {
 	}
 }
 
-// caller is the sender of a request.
+// caller returns the sender of a request.
 func (g *register) caller(header nats.Header) (audit.Caller, error) {
 	if !g.ownAccount {
 		return audit.Caller{Known: audit.ByLogin}, nil
@@ -192,9 +194,9 @@ func (g *register) caller(header nats.Header) (audit.Caller, error) {
 	return readRequester(header)
 }
 
-// readRequester reads the sender of a request from the header that the server writes. The server removes a header of that name that ends
-// in CRLF, and puts its own behind the others. A client can write one that the server does not see and that is read all the same
-// (one that ends in LF alone), so there must be just one.
+// readRequester reads the sender of a request from the header that the server writes. The server removes a header of
+// that name that ends in CRLF, and appends its own after the others. A client can write one that the server does not
+// recognise but that is parsed all the same (it ends in LF alone), so there must be exactly one.
 func readRequester(header nats.Header) (audit.Caller, error) {
 	var values []string
 	for name, all := range header {
@@ -218,7 +220,8 @@ func readRequester(header nats.Header) (audit.Caller, error) {
 	return audit.Caller{Name: name, Shared: !own, Known: audit.ByKey, Key: info.Key, Host: info.Host}, nil
 }
 
-// signed replaces what the request says of its sender (by) by the sender as it is known; by becomes what was said.
+// signed replaces the sender's own claim (by) in a request with the caller as the broker knows it, followed by the
+// claim. It also stores the claim in Said.
 func signed(data []byte, caller audit.Caller) ([]byte, audit.Caller, error) {
 	fields := map[string]json.RawMessage{}
 	if err := json.Unmarshal(data, &fields); err != nil {
@@ -239,7 +242,7 @@ func signed(data []byte, caller audit.Caller) ([]byte, audit.Caller, error) {
 		return data, caller, nil
 	}
 
-	for name := range fields { // a reader takes any letter case
+	for name := range fields { // decoders ignore letter case
 		if strings.EqualFold(name, "by") {
 			delete(fields, name)
 		}

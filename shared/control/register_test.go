@@ -34,7 +34,8 @@ func entries(t *testing.T, conn *bus.Conn) []audit.Entry {
 	return chains.Entries()
 }
 
-// TestAnOrderIsRecordedBeforeItIsFollowed: with who, what and the forecast, and afterwards with what came of it; looking is not.
+// TestAnOrderIsRecordedBeforeItIsFollowed: with its sender, its content and the forecast; the result is recorded
+// afterwards. Reading is not recorded.
 func TestAnOrderIsRecordedBeforeItIsFollowed(t *testing.T) {
 	t.Parallel()
 	conn := provisioned(t)
@@ -98,7 +99,7 @@ func TestAnOrderThatCannotBeRecordedIsNotGiven(t *testing.T) {
 	}
 }
 
-// TestAnEndpointThatIsNotDeclared is not served: nobody would know whether it is an order.
+// TestAnEndpointThatIsNotDeclared: it is not served, because nobody would know whether it is for orders.
 func TestAnEndpointThatIsNotDeclared(t *testing.T) {
 	t.Parallel()
 	nc := bustest.Start(t).Connect(t).NC
@@ -106,7 +107,7 @@ func TestAnEndpointThatIsNotDeclared(t *testing.T) {
 	require.ErrorContains(t, err, "offer worker of publisher: shared/topology/permissions.go does not declare it")
 }
 
-// TestWhoAsksStandsThereOnce: of several headers one is the client's own.
+// TestWhoAsksStandsThereOnce: if there are several headers, one is the client's own.
 func TestWhoAsksStandsThereOnce(t *testing.T) {
 	t.Parallel()
 	const real, forged = `{"acc":"OPERATOR-JSMITH","user":"UABC","host":"192.0.2.7"}`, `{"acc":"OPERATOR-AJONES"}`
@@ -126,7 +127,8 @@ func TestWhoAsksStandsThereOnce(t *testing.T) {
 	}
 }
 
-// TestWhatIsSaidIsNoName: whatever a request says of who gives it, the service is told what is known.
+// TestWhatIsSaidIsNoName: whatever a request claims about its sender, the service gets the sender as the broker knows
+// it.
 func TestWhatIsSaidIsNoName(t *testing.T) {
 	t.Parallel()
 
@@ -152,7 +154,7 @@ func TestWhatIsSaidIsNoName(t *testing.T) {
 	}
 }
 
-// TestAnOrderThatCouldNotBeRecordedIsNotSaidToBeGiven: not when it is sent again either.
+// TestAnOrderThatCouldNotBeRecordedIsNotSaidToBeGiven: not even when it is sent again.
 func TestAnOrderThatCouldNotBeRecordedIsNotSaidToBeGiven(t *testing.T) {
 	t.Parallel()
 	conn := provisioned(t)
@@ -169,7 +171,7 @@ func TestAnOrderThatCouldNotBeRecordedIsNotSaidToBeGiven(t *testing.T) {
 	require.NoError(t, err)
 
 	settings := stream.CachedInfo().Config
-	settings.MaxMsgSize = 1 // it takes nothing, as when the disk is full
+	settings.MaxMsgSize = 1 // it accepts nothing, as with a full disk
 	_, err = conn.JS.UpdateStream(t.Context(), settings)
 	require.NoError(t, err)
 	require.ErrorContains(t, stop(), "cannot be recorded")
@@ -181,8 +183,8 @@ func TestAnOrderThatCouldNotBeRecordedIsNotSaidToBeGiven(t *testing.T) {
 	require.Empty(t, entries(t, conn))
 }
 
-// TestAnOrderWithAnIdIsFollowedOnce: whichever instance gets it again, whatever it says then, and also if it was refused. Its parts are
-// found by the id.
+// TestAnOrderWithAnIdIsFollowedOnce: whichever instance receives it again and whatever it then says, and even if it was
+// refused. The order's parts are found by the id.
 func TestAnOrderWithAnIdIsFollowedOnce(t *testing.T) {
 	t.Parallel()
 

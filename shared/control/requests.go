@@ -9,9 +9,9 @@ import (
 
 // Endpoints of the resolver.
 const (
-	// Replay takes a ReplayRequest and answers with a Replay.
+	// Replay takes a ReplayRequest and answers with a ReplayState.
 	Replay = "replay"
-	// ReplayForecast takes a ReplayRequest and answers with a ReplayState of what it would be. It changes nothing.
+	// ReplayForecast takes a ReplayRequest and answers with the ReplayState that it would have. It changes nothing.
 	ReplayForecast = "replay-forecast"
 	// Replays takes nothing and answers with []ReplayState, newest first.
 	Replays = "replays"
@@ -24,7 +24,8 @@ const (
 	// DeadRequeue and DeadDrop take a DeadRequest and answer with []DeadResult.
 	DeadRequeue = "dead-requeue"
 	DeadDrop    = "dead-drop"
-	// DeadForecast takes a DeadRequest and answers with a RequeueForecast of what DeadRequeue would do. It changes nothing.
+	// DeadForecast takes a DeadRequest and answers with a RequeueForecast of what DeadRequeue would do. It changes
+	// nothing.
 	DeadForecast = "dead-forecast"
 )
 
@@ -32,7 +33,7 @@ const (
 const (
 	// Sending takes nothing and answers with SendingState.
 	Sending = "sending"
-	// Pause takes a PauseRequest and answers with the breaker.Pause that is in force then.
+	// Pause takes a PauseRequest and answers with the breaker.Pause that is then in force.
 	Pause = "pause"
 	// Resume takes a RunRequest and answers with a ResumeAnswer.
 	Resume = "resume"
@@ -44,14 +45,15 @@ const (
 	FindFile = "find-file"
 )
 
-// Check takes a RunRequest and answers with []check.Result: what the service found when it checked what it needs. Every service has it. It
-// changes nothing, and takes some seconds.
+// Check takes a RunRequest and answers with []check.Result: what the service found when it checked what it needs. Every
+// service offers it. It changes nothing, and takes some seconds.
 const Check = "check"
 
 // Nothing is a request without content.
 type Nothing struct{}
 
-// ReplayRequest asks for the current duty status of workers to be sent again. Exactly one way to choose them is set.
+// ReplayRequest asks for the current duty status of workers to be sent again. Exactly one of the ways to choose them
+// must be set.
 type ReplayRequest struct {
 	// All chooses everyone.
 	All bool `json:"all,omitempty"`
@@ -65,7 +67,7 @@ type ReplayRequest struct {
 	File string `json:"file,omitempty"`
 	// EntriesSince chooses those who have an entry that was read since then, and resolves these entries again.
 	EntriesSince time.Time `json:"entries_since,omitzero"`
-	// DryRun only counts.
+	// DryRun only counts the workers.
 	DryRun bool `json:"dry_run,omitempty"`
 	// By is the sender, for the record.
 	By string `json:"by"`
@@ -78,13 +80,13 @@ type ReplayState struct {
 	// What says who was chosen.
 	What    string    `json:"what"`
 	Started time.Time `json:"started"`
-	// Ended is when the last of it was published, or when it was stopped.
+	// Ended is when the last update was published, or when the replay was stopped.
 	Ended   time.Time `json:"ended,omitzero"`
 	Stopped bool      `json:"stopped,omitempty"`
-	// Entries counts the entries that were read to choose, if they were.
+	// Entries counts the entries that were read to choose the workers, if any were.
 	Entries int `json:"entries,omitempty"`
-	// Users counts the users to send, Left those of them that are not published yet. Held counts those who are left out, since they are
-	// part of a mass change that waits for a person.
+	// Users counts the users to send, Left those of them that are not published yet. Held counts the users that are
+	// left out because they are part of a mass change that waits for a person.
 	Users int `json:"users"`
 	Left  int `json:"left"`
 	Held  int `json:"held,omitempty"`
@@ -102,70 +104,72 @@ type RequeueRequest struct {
 	By     string       `json:"by"`
 }
 
-// RequeueAnswer says what became of it.
+// RequeueAnswer is the result of a RequeueRequest.
 type RequeueAnswer struct {
-	// Superseded says that a newer event of the worker has won meanwhile: the row is settled as superseded and nothing is sent.
+	// Superseded reports that a newer event of the worker has won in the meantime: the row is settled as superseded and
+	// nothing is sent.
 	Superseded bool `json:"superseded"`
 }
 
-// RequeueForecast counts dead letters by what trying them again would do.
+// RequeueForecast counts dead letters by what requeueing them would do.
 type RequeueForecast struct {
-	// Sent would be sent to AtHoc. Of those Overtaken a newer event of the worker has won: nothing would be sent. ReadAgain are messages that a
-	// service could not read, and would try to read again.
+	// Sent would be sent to AtHoc. For those in Overtaken, a newer event of the worker has won, so nothing would be
+	// sent. ReadAgain are messages that a service could not read and would try to read again.
 	Sent      int `json:"sent"`
 	Overtaken int `json:"overtaken"`
 	ReadAgain int `json:"read_again"`
-	// Refused counts those that stay as they are, by the reason.
+	// Refused counts those that would stay as they are, by reason.
 	Refused map[string]int `json:"refused,omitempty"`
 }
 
 // MaxTryEntries is the most bookings in a TryRequest, so that it stays below the broker's limit of 1 MB.
 const MaxTryEntries = 1000
 
-// TryRequest asks what bookings of a file would do that arrived now.
+// TryRequest asks what bookings of a file would do if they arrived now.
 type TryRequest struct {
 	// File is the file's id.
 	File string `json:"file"`
-	// Entries are one a worker.
+	// Entries are the bookings, one for each worker.
 	Entries []event.Entry `json:"entries"`
-	// Changes are those of TryGuard that the answer to the part before this one has.
+	// Changes is TryGuard's Changes from the answer to the previous part.
 	Changes map[string]int `json:"changes,omitempty"`
 }
 
-// TryAnswer counts workers by what would follow.
+// TryAnswer counts workers by what would happen.
 type TryAnswer struct {
-	// On and Off would be sent, Unchanged need not be: AtHoc holds it, or it is on its way.
+	// On and Off would be sent. Unchanged need not be: AtHoc holds that status, or it is on its way.
 	On        int `json:"on"`
 	Off       int `json:"off"`
 	Unchanged int `json:"unchanged"`
-	// Unmapped have no AtHoc user, of Beaten a newer booking is known, Expired are bookings on that are too old to be shown.
+	// Unmapped have no AtHoc user. For Beaten, a newer booking is known. Expired are bookings on that are too old to be
+	// shown.
 	Unmapped int `json:"unmapped"`
 	Beaten   int `json:"beaten"`
 	Expired  int `json:"expired"`
-	// Guard is what the guard against mass changes makes of it; nil from an earlier version.
+	// Guard is what the guard against mass changes would do; nil from an earlier version.
 	Guard *TryGuard `json:"guard,omitempty"`
 }
 
-// TryGuard is what the guard would make of bookings, of all parts that were asked for.
+// TryGuard is what the guard would do with the bookings of all parts so far.
 type TryGuard struct {
 	// Mode, Holding and HoldsFrom are those of GuardState.
 	Mode      string    `json:"mode"`
 	Holding   bool      `json:"holding"`
 	HoldsFrom time.Time `json:"holds_from,omitzero"`
-	// Changes counts the users whose duty status changes, by kind; Unusual are the kinds of which there are too many.
+	// Changes counts the users whose duty status would change, by kind. Unusual are the kinds with too many.
 	Changes map[string]int `json:"changes"`
 	Unusual []TryUnusual   `json:"unusual"`
 }
 
-// TryUnusual is a mass change that is not usual.
+// TryUnusual is an unusual mass change.
 type TryUnusual struct {
-	// Users of UnusualChange counts those who were sent within GUARD_WINDOW too.
+	// UnusualChange's Users also counts the users that were sent within GUARD_WINDOW.
 	UnusualChange
-	// Hold: it would wait for a person. Else it would be sent.
+	// Hold reports whether it would wait for a person; otherwise it would be sent.
 	Hold bool `json:"hold"`
 }
 
-// Add adds the counts of the next part.
+// Add adds the answer about the next part.
 func (a *TryAnswer) Add(b TryAnswer) {
 	a.On += b.On
 	a.Off += b.Off
@@ -179,24 +183,24 @@ func (a *TryAnswer) Add(b TryAnswer) {
 // MaxDead is the most dead letters in one DeadRequest.
 const MaxDead = 100
 
-// DeadRequest names dead letters that something is to be done with.
+// DeadRequest names dead letters to requeue or drop.
 type DeadRequest struct {
-	// IDs are their numbers in the stream DEAD.
+	// IDs are their sequence numbers in the stream DEAD.
 	IDs []uint64 `json:"ids"`
-	// Of is how many the order is about, of which these are a part; 0 if that is not said.
+	// Of is how many dead letters the whole order concerns, of which these are a part; 0 if that is not given.
 	Of int    `json:"of,omitempty"`
 	By string `json:"by"`
 }
 
-// DeadResult is what became of a dead letter.
+// DeadResult is what was done with a dead letter.
 type DeadResult struct {
 	ID uint64 `json:"id"`
-	// Did says what was done, Error why nothing was.
+	// Did says what was done; Error says why nothing was.
 	Did   string `json:"did,omitempty"`
 	Error string `json:"error,omitempty"`
 }
 
-// SendingState is how updates are sent now.
+// SendingState says how updates are sent at present.
 type SendingState struct {
 	BatchSize int           `json:"batch_size"`
 	RateLimit float64       `json:"rate_limit"`
@@ -205,13 +209,13 @@ type SendingState struct {
 	Pause *breaker.Pause `json:"pause,omitempty"`
 }
 
-// PauseRequest asks that AtHoc is not called for a while.
+// PauseRequest asks that AtHoc not be called for a while.
 type PauseRequest struct {
 	By     string `json:"by"`
 	Reason string `json:"reason"`
 	// Seconds is how long the pause lasts: at most 24 hours.
 	Seconds int `json:"seconds"`
-	// All holds back the janitor's reads as well.
+	// All also holds back the janitor's reads.
 	All bool `json:"all,omitempty"`
 }
 
@@ -220,12 +224,12 @@ type ResumeAnswer struct {
 	Ended *breaker.Pause `json:"ended"`
 }
 
-// FindRequest looks for files by name, id, or the beginning of an id.
+// FindRequest asks for files by name, id, or the beginning of an id.
 type FindRequest struct {
 	Text string `json:"text"`
 }
 
-// FoundFile is a file that fits.
+// FoundFile is a file that matches.
 type FoundFile struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`

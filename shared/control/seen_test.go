@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWhatAComparisonSaw of a worker, and when it says nothing of him.
+// TestWhatAComparisonSaw: what a comparison saw of a worker, and when it says nothing about the worker.
 func TestWhatAComparisonSaw(t *testing.T) {
 	t.Parallel()
 

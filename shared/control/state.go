@@ -9,24 +9,25 @@ import (
 	"bobosync/shared/bus"
 )
 
-// State is an endpoint of every service: it takes nothing, and every instance answers, so it is asked with AskAll. The answers
-// are IngestState, ResolverState, PublisherState and JanitorState.
+// State is an endpoint of every service. It takes nothing, and every instance answers, so ask it with AskAll. The
+// answers are IngestState, ResolverState, PublisherState and JanitorState.
 const State = "state"
 
-// Instance says which process answers.
+// Instance identifies the process that answers.
 type Instance struct {
 	// Name identifies an instance of a service: host name and process id.
 	Name    string `json:"name"`
 	Version string `json:"version"`
 	// Started is when the process began, in UTC.
 	Started time.Time `json:"started"`
-	// Unstored is what the broker does not store of what this process publishes, by subject.
+	// Unstored is what the broker fails to store of what this process publishes, by subject.
 	Unstored map[string]bus.Unstored `json:"unstored,omitempty"`
-	// Restored is when the broker could last be reached again, or stored again what it had not stored; zero without such trouble.
+	// Restored is when the broker last became reachable again, or stored again what it had failed to store; zero if
+	// there was no such trouble.
 	Restored time.Time `json:"restored,omitzero"`
 }
 
-// Me names this process; started is when it began.
+// Me returns the Instance of this process; started is when it began.
 func Me(version string, started time.Time) Instance {
 	host, err := os.Hostname()
 	if err != nil {
@@ -39,68 +40,73 @@ func Me(version string, started time.Time) Instance {
 // IngestState describes the files as ingest knows them.
 type IngestState struct {
 	Instance
-	// Freshness is up to when AtHoc is complete; nil from an ingest of an earlier version.
+	// Freshness says up to when AtHoc is complete; nil from an ingest of an earlier version.
 	Freshness *Freshness `json:"freshness,omitempty"`
-	// Waiting counts the files in the input directory that are read and not done, Rows the rows of them without an outcome.
+	// Waiting counts the files in the input directory that are read but not done; Rows counts their rows without an
+	// outcome.
 	Waiting int `json:"waiting"`
 	Rows    int `json:"rows"`
 	// Oldest is when the oldest of the waiting files was first seen; zero if none waits.
 	Oldest time.Time `json:"oldest,omitzero"`
-	// Unsettled are files that are not taken yet since they still change, with the moment since which they do.
+	// Unsettled are files that are not taken yet because they still change, with the moment since which they do.
 	Unsettled map[string]time.Time `json:"unsettled,omitempty"`
-	// Problems are what in the input directory cannot be read, by name: the oldest hundred. ProblemNames counts all of them.
+	// Problems are the things in the input directory that cannot be read, by name: the oldest hundred. ProblemNames
+	// counts all of them.
 	Problems     map[string]Problem `json:"problems,omitempty"`
 	ProblemNames int                `json:"problem_names,omitempty"`
-	// Unread counts the files that were found and are not read yet, UnreadSince is when the first of them was found. What cannot be
-	// read is among the Problems instead.
+	// Unread counts the files that were found and are not read yet; UnreadSince is when the first of them was found.
+	// Files that cannot be read are among the Problems instead.
 	Unread      int       `json:"unread,omitempty"`
 	UnreadSince time.Time `json:"unread_since,omitzero"`
-	// Blocked are finished files that cannot be moved out of the input directory, the oldest hundred by name, since when they could
-	// have been; BlockedFiles counts all of them.
+	// Blocked are finished files that cannot be moved out of the input directory, by name, with the time since which
+	// they could have been moved: the oldest hundred. BlockedFiles counts all of them.
 	Blocked      map[string]Problem `json:"blocked,omitempty"`
 	BlockedFiles int                `json:"blocked_files,omitempty"`
-	// Doubtful are files finished within the last 24 hours that are no text, or of which no row or unusually few rows were good: the
-	// latest hundred.
+	// Doubtful are files finished within the last 24 hours that are not text, or of which no rows or unusually few were
+	// good: the latest hundred.
 	Doubtful []DoubtfulFile `json:"doubtful,omitempty"`
 	// Directories are the directories that cannot be used at this moment, by variable, with the reason.
 	Directories map[string]string `json:"directories,omitempty"`
-	// LastFile is when a file was last found, also one whose content was known: how long the feed has been silent.
+	// LastFile is when a file was last found, even if its content was known: the feed has been silent since then.
 	LastFile time.Time `json:"last_file,omitzero"`
-	// Zone is BOBO_TIMEZONE as ingest reads it, ZoneOffset how far it is east of UTC at this moment, in seconds.
+	// Zone is BOBO_TIMEZONE as ingest reads it. ZoneOffset is how far it is east of UTC at this moment, in seconds.
 	Zone       string `json:"zone,omitempty"`
 	ZoneOffset int    `json:"zone_offset,omitempty"`
-	// Feeds are what is brought, beside what usually is; none from an ingest of an earlier version.
+	// Feeds compares what each feed brings with what it usually brings; none from an ingest of an earlier version.
 	Feeds []FeedState `json:"feeds,omitempty"`
-	// Today counts what was finished since midnight in this machine's zone.
+	// Today counts the files finished since midnight in this machine's zone.
 	Today FileCounts `json:"today"`
-	// FreeBytes is the space left where the processed files and the ledger go, the lesser of the two.
+	// FreeBytes is the space left for the processed files or for the ledger, whichever is less.
 	FreeBytes uint64 `json:"free_bytes"`
-	// NoFiles reports that next to no more files can be made in one of them.
+	// NoFiles reports that next to no more files can be made in one of these places.
 	NoFiles bool `json:"no_files,omitempty"`
 }
 
-// Freshness is up to when AtHoc is complete, and how long rows took until it confirmed them.
+// Freshness says up to when AtHoc is complete, and how long rows took until AtHoc confirmed them.
 type Freshness struct {
-	// CompleteUpTo is the watermark: the latest time such that every row of every file that arrived until then has its outcome, or waits
-	// for a person's decision about a mass change.
+	// CompleteUpTo is the watermark: the latest time such that every row of every file that arrived until then has its
+	// outcome, or waits for a person's decision about a mass change.
 	CompleteUpTo time.Time `json:"complete_up_to"`
-	// LagMS is how old that is by ingest's own clock, in milliseconds; 0 when nothing waits.
+	// LagMS is how old the watermark is by ingest's own clock, in milliseconds; 0 if nothing waits.
 	LagMS int64 `json:"lag_ms"`
-	// LateAfterMS is LATE_AFTER: from which lag on duty data counts as late.
+	// LateAfterMS is LATE_AFTER, the lag from which duty data counts as late, in milliseconds.
 	LateAfterMS int64 `json:"late_after_ms"`
-	// Waiting counts the files without which AtHoc is not complete, also those that were not read yet; First is the one that came first.
+	// Waiting counts the files that AtHoc still lacks, including those that are not read yet. First is the one that
+	// arrived first.
 	Waiting int    `json:"waiting"`
 	First   string `json:"first,omitempty"`
-	// Held counts the files that wait for nothing but such a decision, and HeldRows the rows that wait for one. Unmapped counts the rows
-	// since Since that were settled without AtHoc, since no user of it has their employee id.
+	// Held counts the files that wait for nothing but such a decision, and HeldRows the rows that wait for one.
+	// Unmapped counts the rows that were settled after Since without AtHoc, because no AtHoc user has their employee
+	// id.
 	Held     int `json:"held,omitempty"`
 	HeldRows int `json:"held_rows,omitempty"`
 	Unmapped int `json:"unmapped,omitempty"`
-	// Since is from when on rows were measured: an hour ago, or when ingest began. Rows counts those that AtHoc has confirmed.
+	// Since is the time from which rows were measured: an hour ago, or when ingest began. Rows counts the rows that
+	// AtHoc has confirmed since then.
 	Since time.Time `json:"since"`
 	Rows  int       `json:"rows"`
-	// Total is their time from arrival to confirmation, of which Settling passed until the file had stopped changing, AtHoc from when the
-	// update could be sent until AtHoc's answer, and Us with everything else.
+	// Total is their time from arrival to confirmation. Settling is the part until the file had stopped changing, AtHoc
+	// the part from when the update could be sent until AtHoc's answer, and Us the rest.
 	Total    Spread `json:"total"`
 	Settling Spread `json:"settling"`
 	Us       Spread `json:"us"`
@@ -109,13 +115,13 @@ type Freshness struct {
 	Worst *WorstRow `json:"worst,omitempty"`
 }
 
-// Lag is how old the watermark is.
+// Lag returns how old the watermark is.
 func (f Freshness) Lag() time.Duration { return max(time.Duration(f.LagMS)*time.Millisecond, 0) }
 
 // Late reports whether the watermark is older than LATE_AFTER.
 func (f Freshness) Late() bool { return f.LagMS > 0 && f.LagMS >= f.LateAfterMS }
 
-// Spread is how times are distributed, in milliseconds.
+// Spread is a distribution of durations, in milliseconds.
 type Spread struct {
 	P50   int64 `json:"p50_ms"`
 	P95   int64 `json:"p95_ms"`
@@ -123,7 +129,7 @@ type Spread struct {
 	Worst int64 `json:"worst_ms"`
 }
 
-// WorstRow is the row of the last hour that took longest. Its worker is named by the endpoint Slowest alone.
+// WorstRow is the row of the last hour that took longest. Only the endpoint Slowest names its worker.
 type WorstRow struct {
 	File      string    `json:"file"`
 	ID        string    `json:"id"`
@@ -138,7 +144,7 @@ type WorstRow struct {
 // Slowest is an endpoint of ingest for operators: it takes nothing and answers with a SlowestAnswer.
 const Slowest = "slowest"
 
-// SlowestAnswer names the worker whose booking took longest of the last hour.
+// SlowestAnswer names the worker whose booking took longest within the last hour.
 type SlowestAnswer struct {
 	// Employee is empty if AtHoc has confirmed nothing within the last hour.
 	Employee string    `json:"employee,omitempty"`
@@ -167,27 +173,28 @@ type FileCounts struct {
 // ResolverState describes the workers as the resolver knows them.
 type ResolverState struct {
 	Instance
-	// Recovered is false while the resolver waits for the files to be read again, which it does since Recovering; that is zero from a
-	// resolver of an earlier version.
+	// Recovered is false while the resolver waits for the files to be read again, which began at Recovering. Recovering
+	// is zero from a resolver of an earlier version.
 	Recovered  bool      `json:"recovered"`
 	Recovering time.Time `json:"recovering,omitzero"`
-	// Workers counts the workers that are known, OnDuty those of them whose latest event is a booking on that is not stale,
-	// Unmapped those whose employee id no AtHoc user has.
+	// Workers counts the known workers. OnDuty counts those whose latest event is a booking on that is not stale.
+	// Unmapped counts those whose employee id no AtHoc user has.
 	Workers  int `json:"workers"`
 	OnDuty   int `json:"on_duty"`
 	Unmapped int `json:"unmapped"`
-	// Unresolved counts the workers whose latest event is held back, Unconfirmed those whose update AtHoc has not confirmed.
+	// Unresolved counts the workers whose latest event is held back, Unconfirmed those whose update AtHoc has not
+	// confirmed.
 	Unresolved  int `json:"unresolved"`
 	Unconfirmed int `json:"unconfirmed"`
-	// Oldest is the time of the oldest of these events; zero if there is none.
+	// Oldest is the time of the oldest of these workers' events; zero if there is none.
 	Oldest time.Time `json:"oldest,omitzero"`
-	// Snapshot names the mapping in use, and Mapped counts the employee ids in it.
+	// Snapshot is the id of the mapping in use, and Mapped counts the employee ids in it.
 	Snapshot string `json:"snapshot,omitempty"`
 	Mapped   int    `json:"mapped"`
 	// Replays counts the replays that are under way.
 	Replays int `json:"replays"`
-	// FreeBytes is the space left where its state store lies; nil if that is not known, as from a resolver of an earlier version. NoFiles
-	// reports that next to no more files can be made there.
+	// FreeBytes is the space left where the state store lies; nil if that is not known, for example from a resolver of
+	// an earlier version. NoFiles reports that next to no more files can be made there.
 	FreeBytes *uint64 `json:"free_bytes,omitempty"`
 	NoFiles   bool    `json:"no_files,omitempty"`
 	// Guard describes mass changes; nil from a resolver of an older version.
@@ -199,51 +206,53 @@ type PublisherState struct {
 	Instance
 	// Partitions are the partitions that it holds now.
 	Partitions []int `json:"lanes"`
-	// Calling says that a call to AtHoc is under way, and since when.
+	// Calling is since when a call to AtHoc is under way; zero if none is.
 	Calling time.Time `json:"calling,omitzero"`
-	// LastSuccess is when AtHoc last took an update from it, LastFailure when a call last failed, and why.
+	// LastSuccess is when AtHoc last accepted an update from it. LastFailure is when a call last failed, and Failure is
+	// why.
 	LastSuccess time.Time `json:"last_success,omitzero"`
 	LastFailure time.Time `json:"last_failure,omitzero"`
 	Failure     string    `json:"failure,omitempty"`
 	// Calls and Users count what it has sent since it began.
 	Calls int64 `json:"calls"`
 	Users int64 `json:"users"`
-	// BatchSize is the most users in a call: BATCH_SIZE, or less after AtHoc refused so many.
+	// BatchSize is the most users in a call: BATCH_SIZE, or fewer after AtHoc refused that many.
 	BatchSize int           `json:"batch_size"`
 	RateLimit float64       `json:"rate_limit"`
 	Breaker   breaker.State `json:"brake"`
-	// Refused are users whom AtHoc has refused again and again within the last minutes, the first hundred.
+	// Refused are users whom AtHoc has refused repeatedly within the last minutes: the first hundred.
 	Refused []RefusedUser `json:"refused,omitempty"`
-	// PauseLost is a pause that would still last, had the broker not lost it.
+	// PauseLost is a pause that would still be in force if the broker had not lost it.
 	PauseLost *breaker.Pause `json:"pause_lost,omitempty"`
 	// Unverified reports that AtHoc's certificate is not verified, by DISABLE_SSL_VERIFY.
 	Unverified bool `json:"unverified,omitempty"`
-	// Insecure names the settings by which others on the path to AtHoc could read passwords or pass for AtHoc: a warning.
+	// Insecure names the settings that let others on the path to AtHoc read passwords or impersonate AtHoc: a warning.
 	Insecure []string `json:"insecure,omitempty"`
 }
 
-// RefusedUser is a user of whom AtHoc does not take the status, by the row that it comes from.
+// RefusedUser is a user whose status AtHoc does not accept, identified by the row that the status comes from.
 type RefusedUser struct {
 	File  string    `json:"file"`
 	Row   int       `json:"row"`
 	Times int       `json:"times"`
 	Since time.Time `json:"since"`
-	// Words are AtHoc's own, without the user's name.
+	// Words are AtHoc's own words, without the user's name.
 	Words string `json:"words"`
 }
 
-// JanitorState is what the janitor does and did.
+// JanitorState says what the janitor does and did.
 type JanitorState struct {
 	Instance
-	// Leads is true for the leader, false for a follower, which knows nothing of what follows.
+	// Leads is true for the leader and false for a follower, which leaves the following fields empty.
 	Leads bool `json:"at_work"`
 	// Jobs are its periodic jobs: mapping, cleanup, reconcile, purge.
 	Jobs []Job `json:"duties,omitempty"`
-	// Held is a mapping that was held back by its guard and waits for an approval.
+	// Held is a mapping that the guard holds back and that waits for an approval.
 	Held *HeldMapping `json:"held,omitempty"`
-	// ReconcileHeld is the last comparison with AtHoc, without the users, if it was to send what differs and sent nothing.
+	// ReconcileHeld is the last comparison with AtHoc, without the users, if it should have resent the differences but
+	// sent nothing.
 	ReconcileHeld *ReconcileAnswer `json:"reconcile_held,omitempty"`
-	// Notify is how the sinks of notices are doing.
+	// Notify is the state of the sinks of notices.
 	Notify []NotifyState `json:"notify,omitempty"`
 	// Unverified reports that AtHoc's certificate is not verified, by DISABLE_SSL_VERIFY.
 	Unverified bool `json:"unverified,omitempty"`
@@ -251,12 +260,12 @@ type JanitorState struct {
 	Insecure []string `json:"insecure,omitempty"`
 }
 
-// NotifyState is how a sink of notices is doing: mail, webhook or teams.
+// NotifyState is the state of a sink of notices: mail, webhook or teams.
 type NotifyState struct {
 	Sink string `json:"sink"`
-	// Waiting counts the notices that wait for it; they are kept for a day.
+	// Waiting counts the notices that wait for the sink; they are kept for a day.
 	Waiting int `json:"waiting,omitempty"`
-	// Failing is since when it takes none, and Error why.
+	// Failing is since when the sink has accepted none, and Error is why.
 	Failing time.Time `json:"failing,omitzero"`
 	Error   string    `json:"error,omitempty"`
 }
@@ -269,17 +278,17 @@ const (
 	JobPurge     = "purge"
 )
 
-// Job is something that the janitor does by the clock.
+// Job is something that the janitor does periodically.
 type Job struct {
 	Name string `json:"name"`
-	// Off says that the settings switch it off.
+	// Off reports whether the settings switch it off.
 	Off bool `json:"off,omitempty"`
 	// LastSuccess is the end of the last run that succeeded; Next is when it runs next.
 	LastSuccess time.Time `json:"last_success,omitzero"`
 	Next        time.Time `json:"next,omitzero"`
 	// Running is since when it has been running; zero if it is not.
 	Running time.Time `json:"running,omitzero"`
-	// Failures counts the failed runs since the last success; Error is what the last of them said.
+	// Failures counts the failed runs since the last success; Error is the error of the last of them.
 	Failures int    `json:"failures,omitempty"`
 	Error    string `json:"error,omitempty"`
 }

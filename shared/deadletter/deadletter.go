@@ -1,4 +1,5 @@
-// Package deadletter keeps what cannot be processed, with the reason, in the stream of dead letters for an operator to look at.
+// Package deadletter keeps messages that cannot be processed, with the reason, in the stream of dead letters for an
+// operator to examine.
 package deadletter
 
 import (
@@ -19,14 +20,15 @@ import (
 // Letter is a dead letter about a message.
 type Letter struct {
 	event.DeadLetter
-	// id is the same whenever the same message dies, so that the stream drops a letter that was stored before.
+	// id is the same each time the same message dies, so that the stream drops a letter that is already stored.
 	id string
 }
 
-// maxPayload is the most of a message that is kept. Its JSON form is longer by a third, and the broker takes messages of 1 MB.
+// maxPayload is the most bytes of a message that are kept. Its JSON form is longer by a third, and the broker's limit
+// for a message is 1 MB.
 const maxPayload = 700 << 10
 
-// New returns the letter of a service about an item. The reason is free of personal data.
+// New returns a service's letter about an item. The reason must be free of personal data.
 func New(service topology.Service, item *bus.Item, reason string) Letter {
 	payload := item.Data
 	if len(payload) > maxPayload {
@@ -63,8 +65,8 @@ func Publish(ctx context.Context, service topology.Service, pub *bus.Publisher, 
 	return nil
 }
 
-// Middleware stores a letter for each item that the handler has settled with Term, before the batch is settled, whether or not the
-// handler has failed. Items whose letters cannot be stored are redelivered.
+// Middleware stores a letter for each item that the handler has settled with Term, whether or not the handler failed.
+// It does so before the batch is settled. Items whose letters cannot be stored are redelivered.
 func Middleware(service topology.Service, pub *bus.Publisher, log *slog.Logger) message.HandlerMiddleware {
 	return func(handle message.HandlerFunc) message.HandlerFunc {
 		return func(msg *message.Message) ([]*message.Message, error) {
@@ -74,7 +76,7 @@ func Middleware(service topology.Service, pub *bus.Publisher, log *slog.Logger) 
 	}
 }
 
-// bury stores the letters of the batch in ctx.
+// bury stores letters for the terminated items of the batch in ctx.
 func bury(ctx context.Context, service topology.Service, pub *bus.Publisher, log *slog.Logger) error {
 	var items []*bus.Item
 	var letters []Letter

@@ -20,14 +20,14 @@ import (
 
 const timeout = 30 * time.Second
 
-// rig is a router with one handler between a stream of messages and the dead letters.
+// rig is a router whose one handler reads a stream of messages, and the dead letters that result.
 type rig struct {
 	t    *testing.T
 	conn *bus.Conn
 	cons jetstream.Consumer
 }
 
-// newRig runs handle until the end of the test. Its consumer's messages come one by one.
+// newRig runs handle until the end of the test. Its consumer delivers messages one by one.
 func newRig(t *testing.T, handle message.NoPublishHandlerFunc) *rig {
 	t.Helper()
 	r := &rig{t: t, conn: bustest.Start(t).Connect(t)}
@@ -56,7 +56,7 @@ func newRig(t *testing.T, handle message.NoPublishHandlerFunc) *rig {
 	return r
 }
 
-// keep makes the stream of dead letters.
+// keep creates the stream of dead letters.
 func (r *rig) keep() {
 	r.t.Helper()
 	_, err := r.conn.JS.CreateStream(r.t.Context(), jetstream.StreamConfig{Name: topology.StreamDead, Subjects: []string{topology.DeadSubject(">")}})
@@ -89,8 +89,8 @@ func (r *rig) done() []event.DeadLetter {
 	return letters
 }
 
-// TestWhatIsTermedIsKept: however the handler ends, a message that it has settled as one that cannot be processed is among the dead
-// letters before it is gone.
+// TestWhatIsTermedIsKept: however the handler ends, a message that it has terminated is among the dead letters before
+// it is gone.
 func TestWhatIsTermedIsKept(t *testing.T) {
 	for name, end := range map[string]func() error{
 		"handled": func() error { return nil },
@@ -120,7 +120,8 @@ func TestWhatIsTermedIsKept(t *testing.T) {
 	}
 }
 
-// TestWhatCannotBeKeptComesAgain: without room for letters a message is not let go, and there is one letter about it in the end.
+// TestWhatCannotBeKeptComesAgain: while letters cannot be stored a message is redelivered, and in the end there is one
+// letter about it.
 func TestWhatCannotBeKeptComesAgain(t *testing.T) {
 	t.Parallel()
 
@@ -133,15 +134,15 @@ func TestWhatCannotBeKeptComesAgain(t *testing.T) {
 	})
 	r.send("bad")
 	<-tried
-	<-tried // it came again, as nothing kept it
+	<-tried // redelivered, because no letter could be stored
 	r.keep()
 	letters := r.done()
 	require.Len(t, letters, 1)
 	require.Greater(t, letters[0].Attempts, uint64(1))
 }
 
-// TestWhatIsTooLargeForALetterIsCut: a letter must fit into a message, or what it is about would come again for ever, with all that comes
-// with it.
+// TestWhatIsTooLargeForALetterIsCut: a letter must fit into a message; otherwise its message would be redelivered
+// forever, with the rest of its batch.
 func TestWhatIsTooLargeForALetterIsCut(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, func(m *message.Message) error {

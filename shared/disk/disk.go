@@ -3,8 +3,8 @@ package disk
 
 import "fmt"
 
-// Free returns the bytes that this process can still write where path lies, which must exist. The error wraps
-// errors.ErrUnsupported on systems other than Linux and Windows.
+// Free returns the number of bytes that this process can still write to the file system of path, which must exist. The
+// error wraps errors.ErrUnsupported on systems other than Linux and Windows.
 func Free(path string) (uint64, error) {
 	n, err := free(path)
 	if err != nil {
@@ -14,9 +14,10 @@ func Free(path string) (uint64, error) {
 	return n, nil
 }
 
-// fewFiles are too few for the stores of all programs, each of which makes some files when it is opened.
+// fewFiles is a number of free inodes too small for the stores of all programs, each of which makes some files when it
+// is opened.
 const fewFiles = 64
 
-// NoFiles reports whether no more files can be made where path lies, or next to none, however much room there is. It is false where the
-// system does not say.
+// NoFiles reports whether no more files, or next to none, can be made on the file system of path, however much room
+// there is. It is false where the system does not report that.
 func NoFiles(path string) bool { return noFiles(path) }

@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// Remove removes a file, if it is there.
+// Remove removes a file if it exists.
 func Remove(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -14,11 +14,11 @@ func Remove(path string) error {
 	return nil
 }
 
-// Replace makes data the content of a file that only this user may read, at once: whoever reads it meanwhile sees what it was before, all of it, or
-// that there is none.
+// Replace atomically replaces the content of a file with data; only this user may read the new file. A concurrent
+// reader sees the complete previous content, or that there is no file.
 func Replace(path string, data []byte) error {
 	part := path + ".part"
-	if err := Remove(part); err != nil { // of a try that was killed
+	if err := Remove(part); err != nil { // left by a process that was killed
 		return err
 	}
 
@@ -39,7 +39,7 @@ func Replace(path string, data []byte) error {
 	return nil
 }
 
-// Cause returns an error of a file without the file's path, for a message or a log line that has the path already.
+// Cause strips the path from a file error, for a message or a log line that contains the path already.
 func Cause(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err

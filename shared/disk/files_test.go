@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestReplace: a reader sees a content whole, the old one or the new one, and nothing else is left.
+// TestReplace: a reader sees either the old or the new content in full, and no other file is left.
 func TestReplace(t *testing.T) {
 	t.Parallel()
 

@@ -11,8 +11,8 @@ func free(path string) (uint64, error) {
 	return s.Bavail * BlockSize(&s), nil
 }
 
-// BlockSize is the size of the blocks that a file system counts its room in: not that of the pieces that it is best written in, which is 256
-// times as large on some that a program provides.
+// BlockSize returns the size of the blocks in which a file system counts its space. That is not the size in which it is
+// best written, which is 256 times as large on some file systems that a program provides.
 func BlockSize(s *unix.Statfs_t) uint64 {
 	if s.Frsize == 0 {
 		return uint64(s.Bsize)

@@ -8,7 +8,7 @@ func free(path string) (uint64, error) {
 		return 0, err
 	}
 
-	var mine uint64 // what this account may write, which a quota may make less than what is free
+	var mine uint64 // what this account may write; a quota may make it less than what is free
 	err = windows.GetDiskFreeSpaceEx(name, &mine, nil, nil)
 
 	return mine, err

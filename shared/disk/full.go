@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// IsFull reports whether an error says that no more can be written where it was tried: the file system has no room or no more files,
-// or this user's share of it is used up.
+// IsFull reports whether an error means that nothing more can be written in that place: the file system has no space or
+// no inodes left, or this user's quota is used up.
 func IsFull(err error) bool {
 	for _, full := range append(systemFull, syscall.ENOSPC, syscall.EDQUOT) {
 		if errors.Is(err, full) {
@@ -18,7 +18,7 @@ func IsFull(err error) bool {
 	return false
 }
 
-// SaysFull reports the same of a text that another program has made of such an error.
+// SaysFull reports the same of the text of such an error from another program.
 func SaysFull(text string) bool {
 	text = strings.ToLower(text)
 	for _, full := range append(systemFull, syscall.ENOSPC, syscall.EDQUOT) {

@@ -4,5 +4,5 @@ package disk
 
 import "syscall"
 
-// systemFull are further errors of the system.
+// systemFull are further errors of this system that mean a full disk: none.
 var systemFull []syscall.Errno

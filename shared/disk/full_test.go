@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWhatAFullDiskSays: as errors, and as what a server makes of them.
+// TestWhatAFullDiskSays: as an error, and as the text that a server makes of it.
 func TestWhatAFullDiskSays(t *testing.T) {
 	t.Parallel()
 

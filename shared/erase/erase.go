@@ -1,4 +1,4 @@
-// Package erase finds and takes out what names a person, for data-protection requests. It is pure.
+// Package erase finds and removes what names a person, for data-protection requests. It is pure.
 package erase
 
 import (
@@ -11,21 +11,21 @@ import (
 	"unicode/utf8"
 )
 
-// Gone stands where a person was named.
+// Gone replaces a text that named a person.
 const Gone = "(erased)"
 
-// Names are what a person is called: the employee id in BOBO, and the usernames that AtHoc had for it.
+// Names are the names of a person: the employee id in BOBO, and the usernames that AtHoc had for it.
 type Names struct {
 	Employee string   `json:"employee"`
 	Users    []string `json:"users,omitempty"`
 }
 
-// Are reports whether a text is one of the names. Letter case counts for none of them, since it does not for usernames.
+// Are reports whether a text is one of the names. It ignores letter case for all of them, because usernames do.
 func (n Names) Are(s string) bool {
 	return strings.EqualFold(s, n.Employee) || slices.ContainsFunc(n.Users, func(u string) bool { return strings.EqualFold(s, u) })
 }
 
-// Within reports whether one of the names is in a text as a word.
+// Within reports whether a text contains one of the names as a word.
 func (n Names) Within(s string) bool {
 	lower := strings.ToLower(s)
 	for _, name := range append([]string{n.Employee}, n.Users...) {
@@ -54,15 +54,15 @@ func (n Names) Within(s string) bool {
 
 func inWord(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
 
-// In reports whether a message is about the person: one of the texts in its JSON is one of the names, or one in the message that a dead
-// letter holds. What is no JSON is if it has one of the names in it.
+// In reports whether a message is about the person: whether a text in its JSON, or in the message that a dead letter
+// holds, is one of the names. A message that is not JSON is about the person if it contains one of the names.
 func (n Names) In(data []byte) bool { return n.find(data, n.Are) }
 
-// MentionedIn reports whether one of the names is anywhere in a message as a word.
+// MentionedIn reports whether one of the names occurs as a word anywhere in a message.
 func (n Names) MentionedIn(data []byte) bool { return n.find(data, n.mentionedBy) }
 
-// mentionedBy is Within for a text of a message. One that is a moment names nobody, though an id may be its year or its seconds: without
-// it, the message could not be read any more.
+// mentionedBy is Within for a text of a message, except that a timestamp names nobody even if an id equals its year or
+// its seconds: without the timestamp, the message could no longer be read.
 func (n Names) mentionedBy(s string) bool {
 	if !n.Within(s) {
 		return false
@@ -95,7 +95,8 @@ func (n Names) find(data []byte, is func(string) bool) bool {
 	}
 }
 
-// mayBeIn spares reading what holds no name. A text with an escape, or a payload, may hold it in another form.
+// mayBeIn spares decoding a message that contains no name. Text with an escape, or a payload, may contain it in another
+// form.
 func (n Names) mayBeIn(data []byte) bool {
 	lower := bytes.ToLower(data)
 	return bytes.IndexByte(data, '\\') >= 0 || bytes.Contains(data, []byte(`"payload"`)) ||
@@ -103,7 +104,7 @@ func (n Names) mayBeIn(data []byte) bool {
 		slices.ContainsFunc(n.Users, func(u string) bool { return bytes.Contains(lower, bytes.ToLower([]byte(u))) })
 }
 
-// inPayload looks into the original message that a dead letter holds.
+// inPayload searches the original message that a dead letter holds.
 func (n Names) inPayload(data []byte, is func(string) bool) bool {
 	var letter struct {
 		Payload []byte `json:"payload"`
@@ -111,7 +112,7 @@ func (n Names) inPayload(data []byte, is func(string) bool) bool {
 	return bytes.Contains(data, []byte(`"payload"`)) && json.Unmarshal(data, &letter) == nil && len(letter.Payload) > 0 && n.find(letter.Payload, is)
 }
 
-// nextText returns the next text in valid JSON, and what follows it.
+// nextText returns the next string in valid JSON, and what follows it.
 func nextText(data []byte) (s string, rest []byte, more bool) {
 	from := bytes.IndexByte(data, '"')
 	if from < 0 {
@@ -123,13 +124,13 @@ func nextText(data []byte) (s string, rest []byte, more bool) {
 		case '\\':
 			to++
 		case '"':
-			_ = json.Unmarshal(data[from:to+1], &s) // it is valid
+			_ = json.Unmarshal(data[from:to+1], &s) // it is valid JSON
 			return s, data[to+1:], true
 		}
 	}
 }
 
-// Redact replaces each text of a JSON value that has one of the names in it by Gone, but for moments.
+// Redact replaces each text of a JSON value that contains one of the names with Gone, except timestamps.
 func (n Names) Redact(data json.RawMessage) (json.RawMessage, error) {
 	if len(data) == 0 {
 		return data, nil

@@ -58,7 +58,8 @@ func TestRedact(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestAMomentNamesNobody: an employee id of two or four digits is in many of them, and who reads the message expects a moment there.
+// TestAMomentNamesNobody: an employee id of two or four digits occurs in many timestamps, and whoever reads the message
+// expects a timestamp there.
 func TestAMomentNamesNobody(t *testing.T) {
 	t.Parallel()
 

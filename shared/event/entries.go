@@ -6,9 +6,10 @@ import (
 	"strings"
 )
 
-// This file writes and reads the JSON form of Entries by hand. There is one object in it for each row of each file, so a million of
-// them; encoding/json takes some ten times as long for them as for anything else that is done with a row. The form is that of
-// encoding/json, to the byte. Whatever is not as this program writes it is left to encoding/json.
+// This file writes and reads the JSON form of Entries by hand. Entries has one object for each row of each file, so a
+// million rows make a million objects; encoding/json takes some ten times as long for them as everything else that is
+// done with a row. The form is that of encoding/json, to the byte. Whatever differs from the form that this program
+// writes is left to encoding/json.
 
 func (e *Entries) appendJSON(b []byte) []byte {
 	b = append(b, `{"v":`...)
@@ -73,7 +74,7 @@ func appendFlag(b []byte, text string, set bool) []byte {
 func appendText(b []byte, s string) []byte {
 	for i := range len(s) {
 		if !plain(s[i]) {
-			quoted, _ := json.Marshal(s) // a text can always be written
+			quoted, _ := json.Marshal(s) // a string can always be encoded
 			return append(b, quoted...)
 		}
 	}
@@ -84,13 +85,13 @@ func appendText(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// plain reports whether encoding/json writes a byte of a text as it is, always.
+// plain reports whether encoding/json always writes a byte of a text unchanged.
 func plain(c byte) bool {
 	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&'
 }
 
-// readJSON reads what appendJSON writes. If it returns false, e is unchanged and the payload is something else, or damaged. The
-// employee ids are parts of one text as long as the payload: who keeps one for longer clones it.
+// readJSON reads what appendJSON writes. If it returns false, e is unchanged and the payload is something else, or
+// damaged. The employee ids share one string as long as the payload: clone those that are kept longer.
 func (e *Entries) readJSON(data []byte) bool {
 	r := reader{text: string(data)}
 	got := Entries{V: int(r.number(`{"v":`)), File: strings.Clone(r.quoted(`,"file":"`))}
@@ -132,14 +133,14 @@ func (e *Entries) readJSON(data []byte) bool {
 	return true
 }
 
-// reader goes through a JSON text of a known form. Once bad, it stays so.
+// reader reads a JSON text of a known form. Once bad is set, it stays set.
 type reader struct {
 	text string
 	at   int
 	bad  bool
 }
 
-// has steps over a text if it comes next, and reports whether it does.
+// has skips a text if it comes next, and reports whether it does.
 func (r *reader) has(text string) bool {
 	if !strings.HasPrefix(r.text[r.at:], text) {
 		return false
@@ -175,7 +176,8 @@ func (r *reader) number(after string) int64 {
 	return n
 }
 
-// quoted reads a text without escapes, up to its closing quote, after one that ends with the opening quote.
+// quoted reads a text without escapes up to its closing quote. The text must follow after, which ends with the opening
+// quote.
 func (r *reader) quoted(after string) string {
 	r.expect(after)
 

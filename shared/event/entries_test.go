@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestEntriesAreWrittenAsByEncodingJSON: byte for byte, and what encoding/json reads of them is what Decode reads.
+// TestEntriesAreWrittenAsByEncodingJSON: byte for byte; and Decode reads the same from them as encoding/json.
 func TestEntriesAreWrittenAsByEncodingJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		entry := rapid.Custom(func(t *rapid.T) Entry {
@@ -37,7 +37,7 @@ func TestEntriesAreWrittenAsByEncodingJSON(t *testing.T) {
 	})
 }
 
-// TestEntriesOfAnotherHand: whatever encoding/json takes is taken, and nothing else.
+// TestEntriesOfAnotherHand: everything that encoding/json accepts is accepted, and nothing else.
 func TestEntriesOfAnotherHand(t *testing.T) {
 	whole := `{"v":1,"file":"a","order":7,"last":true,"entries":[{"row":2,"emp":"01","at":5,"rank":4,"on":true},{"row":3,"emp":"02","at":6,"on":false}]}`
 	texts := []string{
@@ -65,7 +65,7 @@ func TestEntriesOfAnotherHand(t *testing.T) {
 	}
 }
 
-// TestWhatNoStoreTakesIsRefused: it would be tried again for ever.
+// TestWhatNoStoreTakesIsRefused: otherwise it would be tried again forever.
 func TestWhatNoStoreTakesIsRefused(t *testing.T) {
 	long := strings.Repeat("x", MaxID+1)
 	for name, e := range map[string]Versioned{

@@ -1,9 +1,9 @@
 // Package event holds the wire types that travel between the services, their JSON form and their versions.
 //
 // Every payload is JSON with a "v" field. A reader refuses a version that it does not know with ErrVersion, and a
-// payload that it cannot read with ErrPayload; both go to the dead letters, since the same bytes would fail for ever.
-// The golden files in testdata pin the form: a change to them is a change that running services of the version before
-// must be able to read.
+// payload that it cannot read with ErrPayload. Both go to the dead letters, because the same bytes would fail forever.
+// The golden files in testdata pin the form: if they change, running services of the previous version must still be
+// able to read the result.
 //
 // Personal data: an event carries the employee id, the username and the time of booking. It never carries the payroll
 // id or the place (columns 3 and 7 to 10 of a BOBO file).
@@ -26,19 +26,19 @@ var ErrVersion = errors.New("unknown event version")
 // ErrPayload means that an event cannot be read at all.
 var ErrPayload = errors.New("unreadable event")
 
-// Version orders the events of one worker: the latest one wins, for ever. It is a function of the files alone, so it
-// comes out the same when a file is read again.
+// Version orders the events of one worker: the latest one always wins. It is a function of the files alone, so it is
+// the same when a file is read again.
 type Version struct {
-	// Rank is the event's time as Unix seconds, for comparing only. In the hour that autumn repeats, wall-clock times
+	// Rank is the event's time in Unix seconds, for comparison only. In the hour that autumn repeats, wall-clock times
 	// cannot be ordered, so all of them have the rank of the hour's start and the reading order decides.
 	Rank int64 `json:"rank" cbor:"1,keyasint"`
-	// Sequence is the place of the file in the order of reading (nanoseconds; see ingest's ledger).
+	// Sequence is the file's position in the order of reading (nanoseconds; see ingest's ledger).
 	Sequence int64 `json:"order" cbor:"2,keyasint"`
 	// Row is the line of the file, counted from 1, on which the row starts.
 	Row int `json:"row" cbor:"3,keyasint"`
 }
 
-// Compare is negative when v is older than w, positive when it is newer, and 0 for the same place in the order.
+// Compare is negative if v is older than w, positive if it is newer, and 0 if both have the same place in the order.
 func (v Version) Compare(w Version) int {
 	return cmp.Or(cmp.Compare(v.Rank, w.Rank), cmp.Compare(v.Sequence, w.Sequence), cmp.Compare(v.Row, w.Row))
 }
@@ -48,19 +48,20 @@ type Entries struct {
 	V int `json:"v"`
 	// File is the file's id: the SHA-256 of its content, in lower-case hex.
 	File string `json:"file"`
-	// Feed is that which the file came from; empty if it is the only one, or not known any more.
+	// Feed is the feed that the file came from; empty if there is only one, or if it is no longer known.
 	Feed string `json:"feed,omitempty"`
-	// Sequence is the file's place in the order of reading; see Version.Sequence.
+	// Sequence is the file's position in the order of reading; see Version.Sequence.
 	Sequence int64 `json:"order"`
-	// Last says that no entries of this file follow.
+	// Last reports that no entries of this file follow.
 	Last bool `json:"last,omitempty"`
-	// More is for resolvers of earlier versions: as Ahead, but it could be said for ever of a steady stream of files.
+	// More is the predecessor of Ahead, for resolvers of earlier versions. In a steady stream of files it could be set
+	// forever.
 	More bool `json:"more,omitempty"`
-	// Ahead says that further files are read right after this one which lay in the input directory together with it: their entries are
-	// a backlog that is there, though not in the stream yet.
+	// Ahead reports that further files are read right after this one, and that they were in the input directory
+	// together with it: their entries are a backlog that exists although it is not in the stream yet.
 	Ahead bool `json:"ahead,omitempty"`
-	// Settled says that every row of this file has its outcome already: the file is read again only so that a resolver
-	// which lost its state store learns its events. No outcome is awaited.
+	// Settled reports that every row of this file already has its outcome: the file is read again only so that a
+	// resolver that lost its state store learns its events. Nobody waits for an outcome.
 	Settled bool    `json:"settled,omitempty"`
 	Entries []Entry `json:"entries"`
 }
@@ -69,17 +70,17 @@ type Entries struct {
 type Entry struct {
 	// Row is the line of the file, counted from 1, on which the row starts.
 	Row int `json:"row"`
-	// Employee is the worker's number in BOBO: a text, leading zeros count.
+	// Employee is the worker's number in BOBO. It is a text: leading zeros count.
 	Employee string `json:"emp"`
 	// At is the event's time in Unix seconds.
 	At int64 `json:"at"`
-	// Rank is Version.Rank where it differs from At, else 0.
+	// Rank is Version.Rank if it differs from At, else 0.
 	Rank int64 `json:"rank,omitempty"`
 	// On is true for a booking on.
 	On bool `json:"on"`
 }
 
-// Version returns the entry's place in the order of its worker's events.
+// Version returns the entry's position in the order of its worker's events.
 func (e Entry) Version(sequence int64) Version {
 	rank := e.Rank
 	if rank == 0 {
@@ -89,15 +90,15 @@ func (e Entry) Version(sequence int64) Version {
 	return Version{Rank: rank, Sequence: sequence, Row: e.Row}
 }
 
-// Recovered closes a reading-again: ingest sends it on the entries' stream after everything that the resolver with this
-// state store had to read again, so that the resolver knows that it may go on to publish.
+// Recovered ends a rebuild: ingest publishes it to the stream of entries after everything that the resolver with this
+// state store had to read again. The resolver then knows that it may continue to publish.
 type Recovered struct {
 	V int `json:"v"`
-	// Epoch names the resolver's memory that was rebuilt; see StoreEpoch.
+	// Epoch is the id of the resolver's state store that was rebuilt; see StoreEpoch.
 	Epoch string `json:"memory"`
 }
 
-// StoreEpoch is what the resolver says of its memory, kept in the state bucket: a new name means that the old memory is gone.
+// StoreEpoch identifies the resolver's state store, in the state bucket: a new epoch means that the old store is gone.
 type StoreEpoch struct {
 	V     int       `json:"v"`
 	Epoch string    `json:"memory"`
@@ -111,21 +112,22 @@ type Reason string
 const (
 	// ReasonEvent: a worker booked on or off.
 	ReasonEvent Reason = "event"
-	// ReasonMapped: the worker was mapped, or mapped to another user, after booking.
+	// ReasonMapped: after booking, the worker was mapped, or mapped to another user.
 	ReasonMapped Reason = "mapped"
 	// ReasonExpiry: the duty got older than AUTO_CLEANUP_HOURS.
 	ReasonExpiry Reason = "expiry"
-	// ReasonReplay: an operator wants it sent again.
+	// ReasonReplay: an operator wants the status sent again.
 	ReasonReplay Reason = "replay"
-	// ReasonRepeat: a call was given up without an answer, and AtHoc may have worked on it later than on a newer one.
+	// ReasonRepeat: a call was given up without an answer, and AtHoc may have processed it after a newer one.
 	ReasonRepeat Reason = "repeat"
-	// ReasonReconcile: AtHoc was seen to hold something else.
+	// ReasonReconcile: AtHoc was seen to hold a different status.
 	ReasonReconcile Reason = "reconcile"
 	// ReasonRecovery: what was on its way to AtHoc may have been lost with the broker's store.
 	ReasonRecovery Reason = "recovery"
 )
 
-// Update is the duty status that one user should have and the event it comes from, on bobo.updates.<partition>.<user key>.
+// Update is the duty status that one user should have and the event it comes from, on bobo.updates.<partition>.<user
+// key>.
 type Update struct {
 	V int `json:"v"`
 	// User is the AtHoc username (LOGIN_ID), spelt as AtHoc spells it.
@@ -133,14 +135,14 @@ type Update struct {
 	Employee string `json:"emp,omitempty"`
 	// On is true for on duty.
 	On bool `json:"on"`
-	// At is the event's time in Unix seconds: on duty, it is the value that AtHoc gets.
+	// At is the event's time in Unix seconds; for on duty, it is the value that AtHoc is sent.
 	At      int64   `json:"at"`
 	Version Version `json:"version"`
-	// File and Version.Row name the row that the status comes from; it may be settled already. File is empty for a user whom
-	// no worker is mapped to.
+	// File and Version.Row name the row that the status comes from; the row may already be settled. File is empty for a
+	// user to whom no worker is mapped.
 	File   string `json:"file,omitempty"`
 	Reason Reason `json:"reason"`
-	// Keep: a person wants the duty to stay, so it is sent however old it is.
+	// Keep means that a person wants the duty to stay, so it is sent however old it is.
 	Keep bool `json:"keep,omitempty"`
 }
 
@@ -153,13 +155,14 @@ type Acks struct {
 	Rows []FileRows `json:"rows,omitempty"`
 	// Answers are the outcomes of calls to AtHoc.
 	Answers []Answer `json:"answers,omitempty"`
-	// InDoubt are updates that AtHoc may have taken, or not, in calls that it is done with: they are sent again in any case.
+	// InDoubt are updates that AtHoc may or may not have accepted, in calls that it no longer works on: they are sent
+	// again in any case.
 	InDoubt []Answer `json:"unsure,omitempty"`
-	// Calls are the calls that the answers are from. A publisher of an earlier version names none.
+	// Calls are the calls that the answers belong to. A publisher of an earlier version lists none.
 	Calls []Call `json:"calls,omitempty"`
 }
 
-// CallOf returns the call that an answer is from; nil if that is not known.
+// CallOf returns the call that an answer belongs to; nil if that is not known.
 func (e *Acks) CallOf(a Answer) *Call {
 	if a.Call < 1 || a.Call > len(e.Calls) {
 		return nil
@@ -171,14 +174,14 @@ func (e *Acks) CallOf(a Answer) *Call {
 type Call struct {
 	// ID is a UUIDv7, made by the publisher.
 	ID string `json:"id"`
-	// Publisher is who made it: host and process.
+	// Publisher is the publisher that made it: host and process.
 	Publisher string `json:"publisher"`
-	// Sent and Answered are when it was begun and when it was over, by the publisher's clock, in Unix milliseconds.
+	// Sent and Answered are when it began and ended, by the publisher's clock, in Unix milliseconds.
 	Sent     int64 `json:"sent_ms"`
 	Answered int64 `json:"answered_ms,omitempty"`
-	// Status is that of HTTP; 0 if there was no answer.
+	// Status is the HTTP status; 0 if there was no answer.
 	Status int `json:"status,omitempty"`
-	// Users is how many were in it.
+	// Users is how many users were in it.
 	Users int `json:"users"`
 }
 
@@ -187,11 +190,12 @@ type FileRows struct {
 	File    string  `json:"file"`
 	Outcome Outcome `json:"outcome"`
 	Rows    RowSet  `json:"rows"`
-	// Withheld: the rows are Withheld. The outcome is Dead then, which programs that know no Withheld treat alike.
+	// Withheld means that the rows are Withheld. The outcome is then Dead, because programs that do not know Withheld
+	// treat it alike.
 	Withheld bool `json:"withheld,omitempty"`
 }
 
-// Settle says that rows of a file have an outcome.
+// Settle returns the FileRows that give rows of a file an outcome.
 func Settle(file string, o Outcome, rows RowSet) FileRows {
 	if o == Withheld {
 		return FileRows{File: file, Outcome: Dead, Rows: rows, Withheld: true}
@@ -199,7 +203,7 @@ func Settle(file string, o Outcome, rows RowSet) FileRows {
 	return FileRows{File: file, Outcome: o, Rows: rows}
 }
 
-// Settled returns the outcome that the rows have.
+// Settled returns the outcome of the rows.
 func (r FileRows) Settled() Outcome {
 	if r.Withheld {
 		return Withheld
@@ -207,30 +211,31 @@ func (r FileRows) Settled() Outcome {
 	return r.Outcome
 }
 
-// Answer is what became of one update in AtHoc. With the outcome Pending it says that a call with the update was given up
-// without an answer: AtHoc may have applied it, or may yet.
+// Answer is the outcome of one update in AtHoc. The outcome Pending means that a call with the update was given up
+// without an answer: AtHoc may have applied it, or may still do so.
 type Answer struct {
 	User     string  `json:"user"`
 	Employee string  `json:"emp,omitempty"`
 	File     string  `json:"file,omitempty"`
 	Version  Version `json:"version"`
 	Outcome  Outcome `json:"outcome"`
-	// On says what was written: an update whose duty had expired before it could be sent is written as off duty.
+	// On is the status that was written: an update whose duty had expired before it could be sent is written as off
+	// duty.
 	On bool `json:"on"`
 	// At is the event's time in Unix seconds, as in the update.
 	At int64 `json:"at"`
 	// Answered is the moment of AtHoc's answer, in Unix seconds.
 	Answered int64 `json:"answered"`
-	// Waited is how long the update had waited for that answer, from when it could be sent on, in milliseconds; 0 if not known.
+	// Waited is how long the update had waited for that answer since it could be sent, in milliseconds; 0 if not known.
 	Waited int64 `json:"waited_ms,omitempty"`
-	// Call is the place of the call in Acks.Calls, counted from 1; 0 if not known.
+	// Call is the position of the call in Acks.Calls, counted from 1; 0 if not known.
 	Call int `json:"call,omitempty"`
-	// Detail is the reason that goes with dead, free of personal data.
+	// Detail is the reason for the outcome dead, free of personal data.
 	Detail string `json:"detail,omitempty"`
 }
 
-// Calling is what a publisher records before it makes a call, in the state bucket, and deletes when the answers are stored. What
-// is left of one that was killed are calls without an answer.
+// Calling is what a publisher records in the state bucket before it makes a call, and deletes when the answers are
+// stored. What a killed publisher leaves behind are calls without an answer.
 type Calling struct {
 	V     int       `json:"v"`
 	Calls []Attempt `json:"calls"`
@@ -239,13 +244,13 @@ type Calling struct {
 // Attempt is a call that was begun.
 type Attempt struct {
 	Call
-	// Files are the files that Whom speaks of.
+	// Files are the files that Whom refers to.
 	Files []string `json:"files"`
 	Whom  []Sent   `json:"whom"`
 }
 
-// Sent is what a call sends to AtHoc for one user. There are as many of them as users in a call, and all must fit into one message: hence
-// the short names.
+// Sent is what a call sends to AtHoc for one user. A call has one for each of its users, and all must fit into one
+// message, hence the short names.
 type Sent struct {
 	User     string `json:"u"`
 	Employee string `json:"e,omitempty"`
@@ -256,60 +261,63 @@ type Sent struct {
 	Row  int `json:"r,omitempty"`
 }
 
-// Delivery is what AtHoc was told of one user, as the stream HISTORY keeps it.
+// Delivery is what AtHoc was sent for one user, as the stream HISTORY keeps it.
 type Delivery struct {
 	V        int    `json:"v"`
 	User     string `json:"user"`
 	Employee string `json:"emp,omitempty"`
-	// On and At are what was written: on duty since At, in Unix seconds, or off duty since then.
+	// On and At are the value: on duty since At, in Unix seconds, or off duty since then.
 	On bool  `json:"on,omitempty"`
 	At int64 `json:"at"`
 	// File and Row name the row that it comes from.
 	File string `json:"file,omitempty"`
 	Row  int    `json:"row,omitempty"`
-	// Outcome is AtHoc's answer; Pending if it is not known whether it took the value.
+	// Outcome is AtHoc's answer; Pending if it is not known whether AtHoc accepted the value.
 	Outcome Outcome `json:"outcome"`
-	// Until, of one without an answer, is until when AtHoc may have been working on the call, in Unix milliseconds.
+	// Until is set if there was no answer: it is how long AtHoc may have been working on the call, as a moment in Unix
+	// milliseconds.
 	Until int64 `json:"until_ms,omitempty"`
-	// Call has no id and no name if a publisher of an earlier version made it, and was Sent when it was Answered then.
+	// Call has no ID and no Publisher if a publisher of an earlier version made it; its Sent then equals Answered.
 	Call Call `json:"call"`
 }
 
-// HistoryInfo is what is known of the stream HISTORY as a whole.
+// HistoryInfo describes the stream HISTORY as a whole.
 type HistoryInfo struct {
 	V int `json:"v"`
-	// From is since when the history is complete.
+	// From is the time since which the history is complete.
 	From time.Time `json:"from"`
-	// Acks is the identity of the stream of answers that it is written from.
+	// Acks identifies the stream of answers that the history is written from.
 	Acks string `json:"acks"`
-	// Gaps are the times in which answers may have been lost.
+	// Gaps are the periods in which answers may have been lost.
 	Gaps []Gap `json:"gaps,omitempty"`
 }
 
-// Gap is a time in which answers may have been lost, in Unix milliseconds.
+// Gap is a period in which answers may have been lost, in Unix milliseconds.
 type Gap struct {
 	From int64 `json:"from_ms"`
 	To   int64 `json:"to_ms"`
 }
 
-// Mark is a position in the stream HISTORY from which it can be derived who was on duty without reading what lies before it.
+// Mark is a position in the stream HISTORY from which one can derive who was on duty without reading what precedes it.
 type Mark struct {
 	V int `json:"v"`
 	// At is the latest moment of anything up to the position, in Unix milliseconds.
 	At int64 `json:"at_ms"`
-	// Through is the sequence of the place, and Open are those, up to there, of what makes somebody not known to be off duty.
+	// Through is the sequence of the position. Open are the sequences, up to it, of the messages because of which
+	// somebody is not known to be off duty.
 	Through uint64   `json:"through"`
 	Open    []uint64 `json:"open"`
-	// Parts is of how many messages a mark consists, one right after the other, and Index counts them from 0; 0 is one.
+	// Parts is the number of messages that make up the mark, one right after the other; 0 means one. Index counts them
+	// from 0.
 	Parts int `json:"parts,omitempty"`
 	Index int `json:"index,omitempty"`
 }
 
-// MappingChunk is a part of a whole mapping, on bobo.mapping.snapshot. A reader applies a snapshot when it has all of its
-// chunks, and ignores it otherwise.
+// MappingChunk is a part of a whole mapping, on bobo.mapping.snapshot. A reader applies a snapshot once it has all of
+// its chunks, and ignores it otherwise.
 type MappingChunk struct {
 	V int `json:"v"`
-	// Snapshot names the refresh that the chunk belongs to.
+	// Snapshot is the id of the refresh that the chunk belongs to.
 	Snapshot string `json:"snapshot"`
 	// Taken is the moment at which the refresh was complete.
 	Taken time.Time `json:"taken"`
@@ -320,17 +328,17 @@ type MappingChunk struct {
 	Users map[string]string `json:"users"`
 }
 
-// DeadLetter is what could not be processed, on bobo.dead.<service>.
+// DeadLetter is a message that could not be processed, on bobo.dead.<service>.
 type DeadLetter struct {
 	V int `json:"v"`
-	// Service is the one that gave up.
+	// Service is the service that gave up.
 	Service string `json:"service"`
 	// Reason says why, free of personal data.
 	Reason string `json:"reason"`
-	// Subject and Payload are the original message's.
+	// Subject and Payload are those of the original message.
 	Subject string `json:"subject"`
 	Payload []byte `json:"payload"`
-	// File and Row name the row that was lost on the way, if it was one.
+	// File and Row name the row that did not reach AtHoc, if the message was about one.
 	File     string    `json:"file,omitempty"`
 	Row      int       `json:"row,omitempty"`
 	Attempts uint64    `json:"attempts"`
@@ -371,8 +379,8 @@ func Encode(e Versioned) []byte {
 	return data
 }
 
-// Decode reads the JSON form into e and checks that it can be worked on. Its errors wrap ErrVersion or ErrPayload, and quote nothing
-// of the payload.
+// Decode reads the JSON form into e and checks that it can be processed. Its errors wrap ErrVersion or ErrPayload, and
+// quote nothing of the payload.
 func Decode(data []byte, e Versioned) error {
 	entries, ok := e.(*Entries)
 	if !ok || !entries.readJSON(data) {
@@ -394,13 +402,13 @@ func Decode(data []byte, e Versioned) error {
 	return nil
 }
 
-// checked is implemented by pointers to the wire types whose fields become keys of a store: what a store refuses would be tried again
-// for ever.
+// checked is implemented by pointers to the wire types whose fields become keys of a store: something that a store
+// refuses would be tried again forever.
 type checked interface {
 	check() error
 }
 
-// MaxID is the longest employee id, username or file id that is taken, in bytes.
+// MaxID is the longest employee id, username or file id that is accepted, in bytes.
 const MaxID = 1024
 
 var (

@@ -33,7 +33,7 @@ func samples() map[string]Versioned {
 			{Row: 3, Employee: "67890", At: at.Unix()},
 		}},
 		"entries_feed": &Entries{File: file, Feed: "north", Sequence: 5, Entries: []Entry{{Row: 2, Employee: "01234", At: at.Unix()}}},
-		"entries_ahead": &Entries{File: file, Sequence: version.Sequence, Last: true, More: true, Ahead: true, Entries: []Entry{ // later than entries
+		"entries_ahead": &Entries{File: file, Sequence: version.Sequence, Last: true, More: true, Ahead: true, Entries: []Entry{ // newer than entries
 			{Row: 2, Employee: "01234", At: at.Unix(), On: true},
 		}},
 		"recovered": &Recovered{Epoch: "0195"},
@@ -41,7 +41,7 @@ func samples() map[string]Versioned {
 		"update": &Update{
 			User: "john.doe@example.org", Employee: "01234", On: true, At: at.Unix(), Version: version, File: file, Reason: ReasonEvent,
 		},
-		"update_keep": &Update{ // later than update
+		"update_keep": &Update{ // newer than update
 			User: "john.doe@example.org", Employee: "01234", On: true, At: at.Unix(), Version: version, File: file, Reason: ReasonReplay, Keep: true,
 		},
 		"acks": &Acks{
@@ -52,11 +52,11 @@ func samples() map[string]Versioned {
 				At: at.Unix(), Answered: at.Unix() + 2, Detail: "detail",
 			}},
 		},
-		"acks_waited": &Acks{From: "publisher", Answers: []Answer{{ // acks is what was written before this was
+		"acks_waited": &Acks{From: "publisher", Answers: []Answer{{ // acks was written before this field existed
 			User: "john.doe@example.org", Employee: "01234", File: file, Version: version, Outcome: Applied,
 			At: at.Unix(), Answered: at.Unix() + 2, Waited: 1234,
 		}}},
-		"acks_calls": &Acks{ // of a publisher that gives its calls ids
+		"acks_calls": &Acks{ // from a publisher that gives its calls ids
 			From: "publisher",
 			Answers: []Answer{{
 				User: "john.doe@example.org", Employee: "01234", File: file, Version: version, Outcome: Applied,
@@ -77,7 +77,7 @@ func samples() map[string]Versioned {
 		},
 		"books":     &HistoryInfo{From: at, Acks: "x", Gaps: []Gap{{From: at.UnixMilli(), To: at.UnixMilli() + 1}}},
 		"mark":      &Mark{At: at.UnixMilli(), Through: 17, Open: []uint64{3, 9}},
-		"mark_part": &Mark{At: at.UnixMilli(), Through: 17, Open: []uint64{3, 9}, Parts: 3, Index: 1}, // of one that is larger than a message
+		"mark_part": &Mark{At: at.UnixMilli(), Through: 17, Open: []uint64{3, 9}, Parts: 3, Index: 1}, // one of several parts
 		"mapping_chunk": &MappingChunk{
 			Snapshot: "0195", Taken: at, Index: 1, Chunks: 3, Users: map[string]string{"01234": "john.doe@example.org"},
 		},
@@ -88,7 +88,8 @@ func samples() map[string]Versioned {
 	}
 }
 
-// TestGolden pins the JSON form of each wire type: what this version writes, and what it can read of what was written.
+// TestGolden pins the JSON form of each wire type: what this version writes, and what it must still read of earlier
+// versions.
 func TestGolden(t *testing.T) {
 	for name, sample := range samples() {
 		t.Run(name, func(t *testing.T) {
@@ -114,8 +115,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestReadersOfBeforeReadAnswers: a resolver or an ingest of before calls had ids reads what a publisher of today writes, with all that it
-// goes by. The types are those of that version.
+// TestReadersOfBeforeReadAnswers: a resolver or an ingest from before calls had ids can read everything it needs from
+// what a current publisher writes. The types are those of that version.
 func TestReadersOfBeforeReadAnswers(t *testing.T) {
 	type answer struct {
 		User     string  `json:"user"`
@@ -155,7 +156,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// FuzzDecode: whatever comes, Decode returns an event of the known version or an error, and does not panic.
+// FuzzDecode: whatever the input, Decode returns an event of the known version or an error, and does not panic.
 func FuzzDecode(f *testing.F) {
 	for _, sample := range samples() {
 		f.Add(Encode(sample))
@@ -214,7 +215,7 @@ func TestRowSetText(t *testing.T) {
 	}
 }
 
-// TestALongRunCostsNoMore: a few bytes do not become a gigabyte.
+// TestALongRunCostsNoMore: a few bytes of text do not become a gigabyte of memory.
 func TestALongRunCostsNoMore(t *testing.T) {
 	read := func(text string) (s RowSet) {
 		require.NoError(t, s.UnmarshalText([]byte(text)))
@@ -239,7 +240,7 @@ func TestALongRunCostsNoMore(t *testing.T) {
 
 	for first, last := range long.Runs() {
 		require.Equal(t, []int{1, 90_000_000}, []int{first, last})
-		break // whoever reads it may stop
+		break // the reader may stop early
 	}
 }
 
@@ -253,7 +254,7 @@ func rowsOf(s RowSet) (rows []int) {
 	return rows
 }
 
-// TestRowSetKeepsRows: a set holds each row once, whichever way it went, also when it is cut up.
+// TestRowSetKeepsRows: a set holds each row once, whichever way it was transferred, even if it was split.
 func TestRowSetKeepsRows(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rows := rapid.SliceOf(rapid.IntRange(1, 300)).Draw(t, "rows")

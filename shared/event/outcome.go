@@ -4,7 +4,8 @@ import (
 	"fmt"
 )
 
-// Outcome is the final state of a row. The numbers are stored, a byte a row, in ingest's ledger: never renumber them.
+// Outcome is the final state of a row. The numbers are stored in ingest's ledger, one byte for each row: never renumber
+// them.
 type Outcome uint8
 
 // The outcomes of a row. A row that is not yet settled is Pending.
@@ -16,7 +17,7 @@ const (
 	Superseded
 	// Expired: a booking on that was older than AUTO_CLEANUP_HOURS before it could be sent.
 	Expired
-	// Unmapped: no AtHoc user has this employee id; the status is sent if one gets it.
+	// Unmapped: no AtHoc user has this employee id; the status is sent if a user gets it.
 	Unmapped
 	// UnknownUser: AtHoc does not have the user.
 	UnknownUser
@@ -38,7 +39,7 @@ func Outcomes() []Outcome {
 	return []Outcome{Applied, Superseded, Expired, Unmapped, UnknownUser, ForbiddenUser, Dead, Withheld}
 }
 
-// String returns the outcome's name as users meet it.
+// String returns the outcome's name as users see it.
 func (o Outcome) String() string {
 	if o < outcomes {
 		return outcomeNames[o]

@@ -9,20 +9,20 @@ import (
 	"strings"
 )
 
-// RowSet is a set of row numbers of one file, kept as runs of consecutive rows: nearly all rows of a large file are superseded by
-// later ones of the same file. Its wire form is a text such as "2-500,502". A run costs the same however long it is, in a text from
-// another service as well, so callers that go through Runs must bound it by the lines that the file has.
-// The zero value is an empty set. It is not safe for concurrent use.
+// RowSet is a set of row numbers of one file, kept as runs of consecutive rows: nearly all rows of a large file are
+// superseded by later ones of the same file. Its wire form is a text such as "2-500,502". A run costs the same however
+// long it is, even in a text from another service, so callers that iterate over Runs must limit it to the lines that
+// the file has. The zero value is an empty set. It is not safe for concurrent use.
 type RowSet struct {
 	runs []run
-	// unsorted: runs may overlap or be out of order, see normalize.
+	// unsorted reports that runs may overlap or be out of order; see normalize.
 	unsorted bool
 }
 
-// run are the rows first to last, both included.
+// run is the rows first to last, both included.
 type run struct{ first, last int }
 
-// maxRow is the highest row number that is taken for one.
+// maxRow is the highest row number that is accepted.
 const maxRow = 1 << 40
 
 // Rows makes a set of the given row numbers.
@@ -148,7 +148,7 @@ func (s *RowSet) normalize() {
 
 // MarshalText writes the set as ascending runs.
 func (s RowSet) MarshalText() ([]byte, error) {
-	s.runs = slices.Clone(s.runs) // the caller's stay as they are
+	s.runs = slices.Clone(s.runs) // leave the caller's unchanged
 	s.normalize()
 
 	var b []byte

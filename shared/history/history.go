@@ -1,9 +1,10 @@
-// Package history judges what AtHoc held of a worker at a moment, from what it was sent (the stream HISTORY). It is pure: who reads the
-// stream is the resolver.
+// Package history judges what AtHoc held for a worker at a moment, from what it was sent (the stream HISTORY). It is
+// pure: the resolver reads the stream.
 //
-// The axis is when AtHoc answered, by the publishers' clocks. While a call is under way, which is for long if its publisher is frozen, it is
-// uncertain what AtHoc holds. A call without an answer makes that uncertain from when it was sent until a call is answered that was
-// sent when AtHoc could not be working on the other one any more.
+// The axis is the time of AtHoc's answers, by the publishers' clocks. While a call is under way, which may be long if
+// its publisher is frozen, it is uncertain what AtHoc holds. A call without an answer makes that uncertain from when it
+// was sent. The uncertainty ends with the answer to a call that was sent when AtHoc could no longer be working on the
+// first one.
 package history
 
 import (
@@ -14,7 +15,7 @@ import (
 	"bobosync/shared/event"
 )
 
-// State is what AtHoc held.
+// State is the status that AtHoc held.
 type State string
 
 // The states.
@@ -23,26 +24,26 @@ const (
 	Off State = "off"
 	// Uncertain: a call had no answer, or none yet, so AtHoc held one of several.
 	Uncertain State = "uncertain"
-	// Unknown: nothing is known of that time, or AtHoc was sent nothing yet.
+	// Unknown: nothing is known of that time, or AtHoc had been sent nothing yet.
 	Unknown State = "unknown"
 )
 
 // Past is what is known of a moment.
 type Past struct {
 	State State
-	// Confirmed is what AtHoc had confirmed last; nil if nothing.
+	// Confirmed is what AtHoc had last confirmed; nil if nothing.
 	Confirmed *event.Delivery
-	// Doubts are calls without an answer, and Gaps times in which answers were lost, that make it uncertain.
+	// Doubts are calls without an answer, and Gaps periods in which answers were lost, that make the state uncertain.
 	Doubts []event.Delivery
 	Gaps   []event.Gap
-	// Next is what AtHoc was sent next, and took or may have taken; nil if nothing.
+	// Next is what AtHoc was sent next, and accepted or may have accepted; nil if nothing.
 	Next *event.Delivery
 }
 
-// Writes reports whether AtHoc took what it was sent.
+// Writes reports whether AtHoc accepted the value that it was sent.
 func Writes(t event.Delivery) bool { return t.Outcome == event.Applied || t.Outcome == event.Expired }
 
-// when is from when on something sent counts, in Unix milliseconds.
+// when returns the time from which a delivery counts, in Unix milliseconds.
 func when(t event.Delivery) int64 {
 	if t.Outcome == event.Pending {
 		return t.Call.Sent
@@ -50,11 +51,12 @@ func when(t event.Delivery) int64 {
 	return t.Call.Answered
 }
 
-// same reports whether two send AtHoc the same value.
+// same reports whether two deliveries send AtHoc the same value.
 func same(a, b event.Delivery) bool { return a.On == b.On && (!a.On || a.At == b.At) }
 
-// order is when a call was sent, in Unix milliseconds. A publisher of an earlier version, which gave calls no ids, recorded only
-// the second in which it was answered: its call was under way in that second at the latest, and for how long before is not known.
+// order returns when a call was sent, in Unix milliseconds. A publisher of an earlier version, which gave calls no ids,
+// recorded only the second in which the call was answered. That call was under way in that second at the latest; since
+// when is not known.
 func order(t event.Delivery) int64 {
 	if t.Call.ID == "" {
 		return t.Call.Answered / 1000 * 1000
@@ -62,9 +64,9 @@ func order(t event.Delivery) int64 {
 	return t.Call.Sent
 }
 
-// Sort puts what was sent in the order in which it counts: that of sending, since no two calls that carry the same user are under way at
-// once, and a publisher that was frozen reads an answer late. What stands there twice is left out, and so is a call that is said to
-// have no answer though there is one.
+// Sort sorts deliveries by the time of sending, which is the order that counts: no two calls that carry the same user
+// are under way at once, and a publisher that was frozen reads an answer late. It drops duplicates, and calls that are
+// recorded as having no answer although there is one.
 func Sort(deliveries []event.Delivery) []event.Delivery {
 	type key struct{ call, user string }
 
@@ -85,8 +87,9 @@ func Sort(deliveries []event.Delivery) []event.Delivery {
 	return slices.CompactFunc(out, func(a, b event.Delivery) bool { return a == b })
 }
 
-// At returns what AtHoc held of a user at a moment, from what it was sent for him and is known of the whole. told may hold less
-// than everything: what Settles a moment before is enough, with all that follows.
+// At returns what AtHoc held for a user at a moment, judged from the deliveries for that user and from what is known of
+// the history as a whole. The deliveries need not be complete: one that Settles those before it is enough, together
+// with all that follow.
 func At(deliveries []event.Delivery, info event.HistoryInfo, moment time.Time) Past {
 	t := moment.UnixMilli()
 	var p Past
@@ -135,13 +138,13 @@ func (p *Past) judge(info event.HistoryInfo, t int64) State {
 	}
 }
 
-// underWay reports whether something else was under way to AtHoc at a moment, in Unix milliseconds.
+// underWay reports whether a different value was under way to AtHoc at a moment, in Unix milliseconds.
 func (p *Past) underWay(t int64) bool {
 	return p.Next != nil && p.Next.Call.Sent <= t && (p.Confirmed == nil || order(*p.Confirmed) <= order(*p.Next) && !same(*p.Next, *p.Confirmed))
 }
 
-// Settles reports whether nothing that was sent before a confirmed value can matter after it: longest is the longest that AtHoc may have
-// been working on a call.
+// Settles reports whether the earlier delivery before can no longer matter after t: AtHoc accepted t, and when t was
+// sent it could no longer be working on before. The parameter longest is the longest that AtHoc may work on a call.
 func Settles(t, before event.Delivery, longest time.Duration) bool {
 	return Writes(t) && before.Call.Sent+longest.Milliseconds() <= t.Call.Sent
 }

@@ -11,8 +11,8 @@ import (
 	"bobosync/shared/history"
 )
 
-// call is one that was sent and answered at these seconds; answered is 0 if there was no answer, and AtHoc may have worked on it
-// until the second until.
+// call returns a delivery by a call that was sent and answered at these seconds. If answered is 0, there was no answer,
+// and AtHoc may have worked on the call until the second until.
 func call(id string, on bool, sent, answered, until int64) event.Delivery {
 	t := event.Delivery{User: "u", On: on, At: 1, Outcome: event.Applied, Call: event.Call{ID: id, Sent: sent * 1000, Answered: answered * 1000}}
 	if answered == 0 {
@@ -73,7 +73,7 @@ func TestAt(t *testing.T) {
 	require.Equal(t, "b", history.At([]event.Delivery{on, off}, info, time.Unix(15, 0)).Next.Call.ID)
 }
 
-// TestWhatSettlesIsEnough: what is told of a moment is the same without what lies before something that settles it.
+// TestWhatSettlesIsEnough: the result for a moment is the same without the deliveries before one that settles them.
 func TestWhatSettlesIsEnough(t *testing.T) {
 	const longest = 30 * time.Second
 	rapid.Check(t, func(t *rapid.T) {

@@ -1,9 +1,9 @@
-// Package lease lends something to one process at a time: a key in a bucket whose entries end after a time to live. Who
-// created the key holds the lease, until the key is deleted or has ended.
+// Package lease lends something to one process at a time. A lease is a key in a bucket whose entries expire after a
+// time to live. The process that created the key holds the lease until the key is deleted or has expired.
 //
-// A lease does not stop a process that was frozen between looking at the lease and acting on it, nor a server that goes on
-// working on a request which was given up. So a holder checks it last thing before acting, and does nothing
-// that may last longer than the lease.
+// A lease does not stop a process that was frozen between checking the lease and acting on it, nor a server that goes
+// on working on a request that was given up. So a holder checks its lease at the last moment before acting, and does
+// nothing that may last longer than the lease.
 package lease
 
 import (
@@ -26,31 +26,32 @@ var ErrLost = errors.New("the lease is lost")
 // ErrUnsettled means that leases cannot be relied on for now; see [Keeper.Settled].
 var ErrUnsettled = errors.New("leases cannot be relied on yet")
 
-// margin is kept free at the end of a lease, for what the clocks of two machines may drift apart while it lasts.
+// margin is kept free at the end of a lease, because the clocks of two machines may drift apart while it lasts.
 const margin = time.Second
 
-// Keeper takes leases from one bucket. Settled must not run at the same time as another of its methods.
+// Keeper takes leases from one bucket. Settled must not run at the same time as its other methods.
 type Keeper struct {
 	kv    jetstream.KeyValue
 	ttl   time.Duration
 	owner string
 }
 
-// BucketHistory is what a process keeps in mind of a bucket, from one keeper of it to the next. It is not safe for concurrent use.
+// BucketHistory is what a process remembers of a bucket, from one Keeper to the next. It is not safe for concurrent
+// use.
 type BucketHistory struct {
-	// Since, if it is known, is when something was made, by the broker's clock, that is as old as the bucket. A bucket that is
-	// younger by more than a lease's life, when the process sees it for the first time, is not the first one.
+	// Since, if set, is when something as old as the bucket was made, by the broker's clock. If the bucket is younger
+	// than that by more than a lease's time to live when the process first sees it, it is not the original one.
 	Since time.Time
 
-	// made is when the broker made the bucket that was seen last.
+	// made is when the broker made the bucket that was last seen.
 	made time.Time
-	// ttl is how long that one kept leases.
+	// ttl is how long that bucket kept leases.
 	ttl time.Duration
-	// hold is the moment up to which leases from a bucket before that one may be held.
+	// hold is the moment until which leases from an earlier bucket may be held.
 	hold time.Time
 }
 
-// NewKeeper returns a keeper for the bucket. Owner is what others see of the holder of a lease.
+// NewKeeper returns a keeper for the bucket. Owner is what other processes see as the holder of its leases.
 func NewKeeper(ctx context.Context, kv jetstream.KeyValue, owner string) (*Keeper, error) {
 	status, err := kv.Status(ctx)
 	if err != nil {
@@ -71,13 +72,14 @@ func longEnough(kv jetstream.KeyValue, ttl time.Duration) error {
 	return nil
 }
 
-// Settled asks the broker whether the leases that were taken before keep all others away, and ErrUnsettled says that they may
-// not. A bucket that was lost and recreated forgets all holders, so nothing in it is relied on before the leases of the
-// previous one have ended. Nor is a lease that was taken when the bucket kept leases for another time than now. An error that
-// wraps [jetstream.ErrStreamNotFound] means that the bucket is gone.
+// Settled asks the broker whether the leases taken so far keep all others away, and returns an error that wraps
+// ErrUnsettled if they may not. A bucket that was lost and recreated has forgotten all holders, so nothing in it can be
+// relied on before the leases of the previous bucket have ended. The same is true of a lease that was taken when the
+// bucket kept leases for a different time. An error that wraps [jetstream.ErrStreamNotFound] means that the bucket is
+// gone.
 //
-// To notice that a bucket was lost, a process must have seen it: it asks once when it starts. Limit: if bucket and stream were both lost
-// before this process started, it cannot know.
+// To notice that a bucket was lost, a process must have seen it: it should call Settled once when it starts. Limit: if
+// bucket and stream were both lost before this process started, it cannot know.
 func (k *Keeper) Settled(ctx context.Context, m *BucketHistory) error {
 	status, err := k.kv.Status(ctx)
 	if err != nil {
@@ -107,7 +109,7 @@ func (k *Keeper) Settled(ctx context.Context, m *BucketHistory) error {
 	return nil
 }
 
-// see notes a bucket, and how long to keep away from it if it is not the one that was seen last.
+// see records a bucket, and how long not to rely on it if it is not the one that was last seen.
 func (m *BucketHistory) see(info *jetstream.StreamInfo) {
 	ttl := max(m.ttl, info.Config.MaxAge)
 	anew := !info.Created.Equal(m.made)
@@ -133,7 +135,7 @@ type Lease struct {
 
 // Take takes the lease of key, or returns ErrHeld.
 func (k *Keeper) Take(ctx context.Context, key string) (*Lease, error) {
-	asked := time.Now() // its life counts from before it was asked for, so it never ends later than the broker thinks
+	asked := time.Now() // counted from before the request, so that it never ends later here than at the broker
 
 	revision, err := cas.Store(ctx, k.kv, key, []byte(k.owner), 0)
 	if errors.Is(err, cas.ErrConflict) {
@@ -149,13 +151,13 @@ func (k *Keeper) Take(ctx context.Context, key string) (*Lease, error) {
 
 func (k *Keeper) end(asked time.Time) time.Time { return asked.Add(k.ttl - margin) }
 
-// Key returns what is lent.
+// Key returns the key of the lease, which names what is lent.
 func (l *Lease) Key() string { return l.key }
 
-// Until is the moment from which the lease must not be relied on.
+// Until returns the moment from which the lease must not be relied on.
 func (l *Lease) Until() time.Time { return l.until }
 
-// Renew lets the lease last for another time to live, or returns ErrLost.
+// Renew extends the lease by another time to live. Its error wraps ErrLost if the lease has ended.
 func (l *Lease) Renew(ctx context.Context) error {
 	if l.ended() {
 		return fmt.Errorf("renew lease %s: %w", l.key, ErrLost)
@@ -177,7 +179,7 @@ func (l *Lease) Renew(ctx context.Context) error {
 	return nil
 }
 
-// Release gives the lease back. If it was lost before, its present holder keeps it.
+// Release gives the lease back. If it was lost already, its present holder keeps it.
 func (l *Lease) Release(ctx context.Context) error {
 	if l.ended() {
 		return nil
@@ -191,6 +193,6 @@ func (l *Lease) Release(ctx context.Context) error {
 	return nil
 }
 
-// ended reports whether the broker may have released the lease. From then on its revision may be another's: a recreated bucket counts
-// from 1 again.
+// ended reports whether the broker may have dropped the lease. From then on its revision may be another lease's: a
+// recreated bucket counts from 1 again.
 func (l *Lease) ended() bool { return !time.Now().Before(l.until.Add(margin)) }

@@ -73,7 +73,7 @@ func TestATooShortLifeIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "too short")
 }
 
-// TestManyTakers: whoever holds the lease is alone, with many who try at once.
+// TestManyTakers: the lease has only one holder, however many try to take it at once.
 func TestManyTakers(t *testing.T) {
 	kv := bucket(t, time.Minute)
 
@@ -113,7 +113,7 @@ func TestManyTakers(t *testing.T) {
 	require.Equal(t, int32(1), worst.Load())
 }
 
-// lose loses a bucket with all that is in it, and recreates it.
+// lose deletes a bucket with everything in it, and recreates it.
 func lose(t *testing.T, js jetstream.JetStream, ttl time.Duration) jetstream.KeyValue {
 	t.Helper()
 	require.NoError(t, js.DeleteKeyValue(t.Context(), "leases"))
@@ -126,7 +126,7 @@ func lose(t *testing.T, js jetstream.JetStream, ttl time.Duration) jetstream.Key
 	return kv
 }
 
-// TestABucketThatWasLostRestsForALease: who held a lease in the one before may still count on it.
+// TestABucketThatWasLostRestsForALease: the holder of a lease from the previous bucket may still count on it.
 func TestABucketThatWasLostRestsForALease(t *testing.T) {
 	const ttl = 2 * time.Second
 	js := bustest.Start(t).Connect(t).JS
@@ -149,7 +149,7 @@ func TestABucketThatWasLostRestsForALease(t *testing.T) {
 	require.False(t, time.Now().Before(held.Until()), "the lease of before has ended")
 }
 
-// TestABucketYoungerThanWhatItServesRestsToo: a process that begins after the loss is told by what was not lost.
+// TestABucketYoungerThanWhatItServesRestsToo: a process that starts after the loss recognises it by what was not lost.
 func TestABucketYoungerThanWhatItServesRestsToo(t *testing.T) {
 	const ttl = 2 * time.Second
 	kv := bucket(t, ttl)
@@ -169,7 +169,7 @@ func TestABucketThatIsGone(t *testing.T) {
 	require.ErrorIs(t, k.Settled(t.Context(), &lease.BucketHistory{}), jetstream.ErrStreamNotFound)
 }
 
-// TestALeaseThatHasEndedTouchesNoOthers: revisions come again in a bucket that was recreated.
+// TestALeaseThatHasEndedTouchesNoOthers: revisions repeat in a bucket that was recreated.
 func TestALeaseThatHasEndedTouchesNoOthers(t *testing.T) {
 	const ttl = 2 * time.Second
 	for name, use := range map[string]func(*testing.T, *lease.Lease){
@@ -196,7 +196,8 @@ func TestALeaseThatHasEndedTouchesNoOthers(t *testing.T) {
 	}
 }
 
-// TestTheBucketsTimeIsReadAgain: who shares the bucket may have given leases a shorter life, with other settings.
+// TestTheBucketsTimeIsReadAgain: others who share the bucket may, with other settings, have given leases a shorter
+// life.
 func TestTheBucketsTimeIsReadAgain(t *testing.T) {
 	js := bustest.Start(t).Connect(t).JS
 	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "leases", TTL: time.Hour})

@@ -8,8 +8,8 @@ import (
 	"bobosync/shared/text"
 )
 
-// cleaning makes text from outside harmless in a log for people: a file's name, an id or AtHoc's words can neither steer the terminal
-// nor begin a line.
+// cleaning makes text from outside harmless in a log for people: a file's name, an id or AtHoc's words can neither
+// control the terminal nor begin a line.
 type cleaning struct{ slog.Handler }
 
 // Handle implements [slog.Handler].
@@ -38,7 +38,7 @@ func (c cleaning) WithGroup(name string) slog.Handler {
 	return cleaning{c.Handler.WithGroup(text.Clean(name))}
 }
 
-// cleanAttr cleans what is a text, or is shown as one.
+// cleanAttr cleans an attribute that is a text, or is shown as one.
 func cleanAttr(a slog.Attr) slog.Attr {
 	a.Key = text.Clean(a.Key)
 	switch v := a.Value.Resolve(); v.Kind() {

@@ -11,30 +11,32 @@ import (
 	"time"
 )
 
-// daily is a log file that changes its name at midnight, in the machine's zone: <program>-2006-01-02.log. It is safe for
+// daily is a log file whose name changes at midnight, in the machine's zone: <program>-2006-01-02.log. It is safe for
 // concurrent use.
 type daily struct {
 	dailyConfig
 	mu   sync.Mutex
 	day  string
 	file *os.File
-	// checked is when it was last seen that the file still lies under its name.
+	// checked is when the file was last seen to be still in place under its name.
 	checked time.Time
-	// purged is the day on which old files were deleted last.
+	// purged is the day on which old files were last deleted.
 	purged string
 }
 
-// checkInterval is how often that is checked: a file that was moved or deleted gets nothing more, and a new one takes its place.
+// checkInterval is how often that is checked: a file that was moved or deleted receives nothing more, and a new one
+// takes its place.
 const checkInterval = time.Second
 
 type dailyConfig struct {
 	directory string
 	program   string
-	// purgeDays is after how many days a file is deleted; 0 means never.
+	// purgeDays is the age in days at which a file is deleted; 0 means never.
 	purgeDays int
 	now       func() time.Time
 	remove    func(path string) error
-	// onProblem gets, once a day at most, why old files cannot be deleted. It must not write to this log.
+	// onProblem is called, at most once a day, with the reason why old files cannot be deleted. It must not write to
+	// this log.
 	onProblem func(error)
 }
 
@@ -63,8 +65,8 @@ func (d *daily) Write(p []byte) (int, error) {
 	return d.file.Write(p)
 }
 
-// rotate opens the file of the day if it is not open, or has been moved or deleted. While none can be opened the previous one goes on
-// getting the records.
+// rotate opens the file of the day if it is not open, or has been moved or deleted. While none can be opened, the
+// previous file continues to receive the records.
 func (d *daily) rotate() error {
 	now := d.now()
 	day := now.Format(time.DateOnly)
@@ -73,23 +75,23 @@ func (d *daily) rotate() error {
 		return nil
 	}
 
-	if d.purged != day { // before a file is opened, for which a full disk may have no room
+	if d.purged != day { // first, because a full disk may have no room for the new file
 		d.purged = day
 		if err := d.purge(now); err != nil {
-			d.onProblem(err) // the program goes on, and so does its log
+			d.onProblem(err) // the program and its log continue
 		}
 	}
 
 	file, err := d.open(path)
 	if err != nil {
 		if d.file != nil {
-			return nil // it is tried again with a later record
+			return nil // a later record tries again
 		}
 		return fmt.Errorf("open the log file of the day: %w", err)
 	}
 
 	if d.file != nil {
-		_ = d.file.Close() // what it got was written already
+		_ = d.file.Close() // its records were already written
 	}
 
 	d.day, d.file, d.checked = day, file, now
@@ -97,7 +99,7 @@ func (d *daily) rotate() error {
 	return nil
 }
 
-// open opens a log file, and makes its directory if that is gone as well.
+// open opens a log file, and creates its directory if that is gone too.
 func (d *daily) open(path string) (*os.File, error) {
 	const flags = os.O_CREATE | os.O_APPEND | os.O_WRONLY
 	file, err := os.OpenFile(path, flags, 0o640)
@@ -112,7 +114,7 @@ func (d *daily) open(path string) (*os.File, error) {
 	return file, err
 }
 
-// gone reports whether the open file lies no more where it was opened, or another lies there.
+// gone reports whether the open file is no longer where it was opened, or another file is there.
 func (d *daily) gone(path string, now time.Time) bool {
 	if since := now.Sub(d.checked); since >= 0 && since < checkInterval {
 		return false
@@ -132,8 +134,8 @@ func (d *daily) gone(path string, now time.Time) bool {
 
 func (d *daily) name(day string) string { return d.program + "-" + day + ".log" }
 
-// purge deletes this program's files of the days before those that are kept, and nothing else. What cannot be deleted does
-// not keep the others.
+// purge deletes this program's files that are older than the days to keep, and nothing else. A file that cannot be
+// deleted does not prevent deleting the others.
 func (d *daily) purge(now time.Time) error {
 	if d.purgeDays <= 0 {
 		return nil
@@ -154,7 +156,7 @@ func (d *daily) purge(now time.Time) error {
 
 		if day < oldest { // dates of this form sort as text
 			err := d.remove(filepath.Join(d.directory, e.Name()))
-			if !errors.Is(err, fs.ErrNotExist) { // another process of this program, as one of several publishers, was faster
+			if !errors.Is(err, fs.ErrNotExist) { // another process of this program, such as another publisher, was faster
 				errs = append(errs, err)
 			}
 		}

@@ -1,5 +1,5 @@
-// Package logging makes the logger of a program: tint on a terminal, JSON otherwise, and a file a day if a directory is
-// named. Keys are in snake_case, times in the machine's zone.
+// Package logging makes the logger of a program: tint on a terminal, JSON otherwise, and one file a day if a directory
+// is set. Keys are in snake_case, times in the machine's zone.
 package logging
 
 import (
@@ -19,9 +19,9 @@ import (
 	"bobosync/shared/text"
 )
 
-// New makes the logger of the named program, writing to w and to the directory of the settings. Old log files of the program
-// are deleted there, now and whenever a new one begins; failures to do so are reported on w and stop nothing. The returned function closes
-// the log file.
+// New returns the logger of the named program, which writes to w and to the directory of the settings. It deletes old
+// log files of the program there, now and whenever a new file begins; failures to do so are reported on w and stop
+// nothing. The returned function closes the log file.
 func New(w io.Writer, program string, settings config.Log) (*slog.Logger, func() error, error) {
 	level, err := ParseLevel(settings.Level)
 	if err != nil {
@@ -50,7 +50,8 @@ func New(w io.Writer, program string, settings config.Log) (*slog.Logger, func()
 	return slog.New(handlers), closer, nil
 }
 
-// purgeProblem reports on the console: it is called while the log file is being written.
+// purgeProblem returns a function that reports to the console only, because it is called while the log file is being
+// written.
 func purgeProblem(console slog.Handler) func(error) {
 	return func(err error) {
 		slog.New(console).Warn("old log files cannot be deleted: check the rights on LOG_DIRECTORY, or set LOG_PURGE_DAYS=0", "error", err)
@@ -80,13 +81,13 @@ func console(w io.Writer, level slog.Level, format string) slog.Handler {
 	return slog.NewJSONHandler(text.Escaping(w), &slog.HandlerOptions{Level: level})
 }
 
-// IsTerminal reports whether a person is watching.
+// IsTerminal reports whether w is a terminal, so that a person is watching.
 func IsTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && (isatty.IsTerminal(file.Fd()) || isatty.IsCygwinTerminal(file.Fd()))
 }
 
-// fanout hands each record to several handlers.
+// fanout passes each record to several handlers.
 type fanout []slog.Handler
 
 func (f fanout) Enabled(ctx context.Context, level slog.Level) bool {

@@ -75,7 +75,7 @@ func TestTheFileChangesAtMidnight(t *testing.T) {
 	}
 }
 
-// TestOldFilesAreDeleted: at the start and at midnight, those of this program and no others.
+// TestOldFilesAreDeleted: at the start and at midnight, only those of this program.
 func TestOldFilesAreDeleted(t *testing.T) {
 	dir := t.TempDir()
 	touch := func(names ...string) {
@@ -127,7 +127,8 @@ func TestZeroDaysKeepAllFiles(t *testing.T) {
 	require.ErrorContains(t, (config.Log{Level: "INFO", Format: "json", PurgeDays: -1}).Validate(), "LOG_PURGE_DAYS")
 }
 
-// TestLoggingGoesOnIfOldFilesCannotBeDeleted: the console says so once, the other files are deleted, and the log goes on.
+// TestLoggingGoesOnIfOldFilesCannotBeDeleted: the console reports it once, the other files are deleted, and logging
+// continues.
 func TestLoggingGoesOnIfOldFilesCannotBeDeleted(t *testing.T) {
 	dir := t.TempDir()
 	for _, day := range []string{"2001-01-01", "2001-01-02"} {
@@ -158,14 +159,15 @@ func TestLoggingGoesOnIfOldFilesCannotBeDeleted(t *testing.T) {
 	require.NoFileExists(t, filepath.Join(dir, "x-2001-01-02.log"))
 }
 
-// TestTwoProgramsDeleteTheSameFiles: at midnight one of several publishers is the first, which is no problem of the others.
+// TestTwoProgramsDeleteTheSameFiles: at midnight one of several publishers is first, which is no problem for the
+// others.
 func TestTwoProgramsDeleteTheSameFiles(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "x-2001-01-01.log"), nil, 0o600))
 	d, err := openDaily(dailyConfig{
 		directory: dir, program: "x", purgeDays: 10, now: time.Now, onProblem: func(err error) { t.Error(err) },
 		remove: func(path string) error {
-			require.NoError(t, os.Remove(path)) // the other one
+			require.NoError(t, os.Remove(path)) // as another program would
 			return os.Remove(path)
 		},
 	})
@@ -186,8 +188,8 @@ func TestLevels(t *testing.T) {
 	require.ErrorContains(t, err, "LOG_DIRECTORY")
 }
 
-// TestForeignTextIsHarmless: in a log for people nothing that others chose steers the terminal, or begins a line; JSON keeps it, in
-// characters that can be seen.
+// TestForeignTextIsHarmless: in a log for people, nothing that others chose controls the terminal or begins a line;
+// JSON keeps it, in visible characters.
 func TestForeignTextIsHarmless(t *testing.T) {
 	const evil = "x\x1b[2J\nERR all is lost\u202e\u200b"
 	for _, format := range []string{"text", "json"} {
@@ -212,7 +214,8 @@ func TestForeignTextIsHarmless(t *testing.T) {
 	}
 }
 
-// TestTheFileIsOpenedAgain: when it was moved, deleted or replaced, or its directory was, what comes later is in a file of its name.
+// TestTheFileIsOpenedAgain: after the file was moved, deleted or replaced, or its directory was, later records are in a
+// new file of the same name.
 func TestTheFileIsOpenedAgain(t *testing.T) {
 	for name, take := range map[string]func(path string) error{
 		"moved":            func(path string) error { return os.Rename(path, path+".1") },
@@ -270,7 +273,8 @@ func TestTheFileIsOpenedAgain(t *testing.T) {
 	}
 }
 
-// TestRecordsGoOnWhileNoFileCanBeMade: the file that is open gets them, and a new one is made as soon as that is possible.
+// TestRecordsGoOnWhileNoFileCanBeMade: the open file receives the records, and a new one is made as soon as that is
+// possible.
 func TestRecordsGoOnWhileNoFileCanBeMade(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
 	now := time.Date(2024, 6, 17, 23, 59, 59, 0, time.Local)
@@ -280,7 +284,7 @@ func TestRecordsGoOnWhileNoFileCanBeMade(t *testing.T) {
 	defer func() { _ = d.Close() }() // the test has read it
 
 	require.NoError(t, os.Rename(dir, dir+".1"))
-	require.NoError(t, os.WriteFile(dir, nil, 0o600)) // no directory can be made there
+	require.NoError(t, os.WriteFile(dir, nil, 0o600)) // prevents making a directory there
 
 	now = now.Add(checkInterval)
 	_, err = d.Write([]byte("meanwhile\n"))
@@ -299,7 +303,8 @@ func TestRecordsGoOnWhileNoFileCanBeMade(t *testing.T) {
 	require.Equal(t, "after\n", string(data))
 }
 
-// TestTheFileComesBack: while something lies in its place that is no file, the one before goes on; then a new one is opened.
+// TestTheFileComesBack: while something that is not a file is in its place, the previous file continues to receive
+// records; then a new one is opened.
 func TestTheFileComesBack(t *testing.T) {
 	for name, block := range map[string]func(path string) error{
 		"a directory":           func(path string) error { return os.Mkdir(path, 0o700) },
@@ -327,7 +332,7 @@ func TestTheFileComesBack(t *testing.T) {
 			_, err = d.Write([]byte("meanwhile\n"))
 			require.NoError(t, err)
 
-			if os.Remove(path) != nil { // what was in the way is gone
+			if os.Remove(path) != nil { // remove what is in the way: the path, or what replaced the directory
 				require.NoError(t, os.Remove(dir))
 			}
 

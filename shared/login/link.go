@@ -1,6 +1,6 @@
 package login
 
-// Links that open the console once: users who may read the data directory may open it.
+// Links that open the console once, for users who may read the data directory.
 
 import (
 	"crypto/hmac"
@@ -24,36 +24,36 @@ import (
 const (
 	// KeyFile is the file in the data directory that holds the console's address and the key of its links.
 	KeyFile = "console.key"
-	// LinkLife is how long a link opens the console.
+	// LinkLife is how long a link is valid.
 	LinkLife = time.Minute
-	// LinkPath is where links lead; the token is their query's t.
+	// LinkPath is the path of links; the token is the query parameter t.
 	LinkPath = "/login/link"
 )
 
-// opener is what KeyFile holds.
+// opener is the content of KeyFile.
 type opener struct {
 	URL string `json:"url"`
 	Key []byte `json:"key"`
 }
 
-// claim is what a link says: for whom, until when.
+// claim is the content of a link: for whom it is, and until when it is valid.
 type claim struct {
 	Name  string `json:"n"`
 	Until int64  `json:"u"`
 	ID    string `json:"i"`
 }
 
-// Links are the links of a running console. The links of one that ran before open nothing.
+// Links are the login links of a running console. Links of a previous run open nothing.
 type Links struct {
 	key  []byte
 	mu   sync.Mutex
 	used map[string]int64
 }
 
-// NewLinks makes a key and writes it, with the console's address, into the directory.
+// NewLinks makes a key and writes it to the directory, with the console's address.
 func NewLinks(directory, address string) (*Links, error) {
 	key := make([]byte, sha256.Size)
-	_, _ = rand.Read(key) // it never fails
+	_, _ = rand.Read(key) // never fails
 
 	data, err := json.Marshal(opener{address, key})
 	path := filepath.Join(directory, KeyFile)
@@ -72,7 +72,7 @@ func NewLinks(directory, address string) (*Links, error) {
 	return &Links{key: key, used: map[string]int64{}}, nil
 }
 
-// NewLink makes a link for a person who may read the directory; name is who he says he is.
+// NewLink makes a link for a person who may read the directory; name is who they claim to be.
 func NewLink(directory, name string, now time.Time) (string, error) {
 	data, err := os.ReadFile(filepath.Join(directory, KeyFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -105,7 +105,7 @@ func sign(key, said []byte) string {
 	return text(said) + "." + text(mac.Sum(nil))
 }
 
-// Use returns for whom a token is. It takes each token once, and none that is older than LinkLife.
+// Use returns the name that a token was made for. It accepts each token once, and none that is older than LinkLife.
 func (l *Links) Use(token string, now time.Time) (name string, ok bool) {
 	text, _, _ := strings.Cut(token, ".")
 	said, err := base64.RawURLEncoding.DecodeString(text)

@@ -1,5 +1,5 @@
-// Package login holds what the console and the operators' commands both know of logging in: how passwords are kept, and the links
-// that open the console once.
+// Package login holds what the console and the operators' commands share about logging in: how passwords are kept, and
+// the links that open the console once.
 package login
 
 import (
@@ -17,10 +17,11 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// Roles are the words for what a user of the console may do, from the least.
+// Roles are the names of the console's roles, those that may do least first.
 var Roles = []string{"viewer", "operator", "approver"}
 
-// What argon2id costs: 19 MiB and two passes, so that a guess takes some 20 ms and a few logins at once fit into a small machine.
+// The cost of argon2id: 19 MiB and two passes, so that a guess takes some 20 ms and a few simultaneous logins fit into
+// a small machine.
 const (
 	hashMemory = 19 << 10 // KiB
 	hashPasses = 2
@@ -29,7 +30,7 @@ const (
 	keyBytes   = 32
 )
 
-// What a hash from a file may cost at most, so that nobody can make a login take the machine's memory.
+// The most that a hash from a file may cost, so that nobody can make a login exhaust the machine's memory.
 const (
 	maxMemory = 256 << 10 // KiB
 	maxPasses = 16
@@ -43,24 +44,25 @@ const (
 
 var userName = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{N}._@-]{0,63}$`)
 
-// IsUserName reports whether a user of the console can have this name: letters and digits, then also . _ @ -, at most 64.
+// IsUserName reports whether a user of the console can have this name: a letter or digit, followed by letters, digits
+// and . _ @ -, at most 64 in all.
 func IsUserName(name string) bool { return userName.MatchString(name) }
 
-// Hash makes the argon2id hash of a password, in the usual form: $argon2id$v=19$m=19456,t=2,p=1$salt$hash.
+// Hash returns the argon2id hash of a password, in the usual form: $argon2id$v=19$m=19456,t=2,p=1$salt$hash.
 func Hash(password string) (string, error) {
 	if n := len(password); n < LeastPassword || n > MaxPassword {
 		return "", fmt.Errorf("the password must have from %d to %d bytes", LeastPassword, MaxPassword)
 	}
 
 	salt := make([]byte, saltBytes)
-	_, _ = rand.Read(salt) // it never fails
+	_, _ = rand.Read(salt) // never fails
 	h := hashed{memory: hashMemory, passes: hashPasses, lanes: hashLanes, salt: salt}
 	h.key = h.of(password)
 
 	return h.String(), nil
 }
 
-// hashed is a hash that was read.
+// hashed is a parsed hash.
 type hashed struct {
 	memory, passes uint32
 	lanes          uint8
@@ -102,11 +104,11 @@ type User struct {
 	hash       hashed
 }
 
-// Line is the user's line in the file.
+// Line returns the user's line in the file.
 func Line(name, role, hash string) string { return name + " " + role + " " + hash }
 
-// Matches reports whether the password is the user's. It takes as long for the zero User, who has none, so that nobody learns by the time
-// which names there are.
+// Matches reports whether the password is the user's. It takes as long for the zero User, which has no password, so
+// that timing does not reveal which names exist.
 func (u User) Matches(password string) bool {
 	h, real := u.hash, u.Name != ""
 	if !real {
@@ -118,11 +120,11 @@ func (u User) Matches(password string) bool {
 	return same && real
 }
 
-// Mark is a text that changes when the user's role or password does.
+// Mark returns a text that changes when the user's role or password does.
 func (u User) Mark() string { return u.Role + u.hash.String() }
 
-// ReadUsers reads the lines of a file of users: name, role and hash with spaces between. Empty lines and those that begin with # are left
-// out. Its error names the line and quotes nothing.
+// ReadUsers reads the lines of a file of users: name, role and hash, separated by spaces. It skips empty lines and
+// lines that begin with #. Its error names the line and quotes nothing.
 func ReadUsers(data []byte) (map[string]User, error) {
 	users := map[string]User{}
 	lines := bufio.NewScanner(bytes.NewReader(bytes.TrimPrefix(data, []byte("\ufeff"))))

@@ -38,7 +38,7 @@ func TestPasswords(t *testing.T) {
 	}
 }
 
-// TestLinesThatAreNone: the error has the line's number and nothing of its hash.
+// TestLinesThatAreNone: the error contains the line's number and nothing of its hash.
 func TestLinesThatAreNone(t *testing.T) {
 	t.Parallel()
 

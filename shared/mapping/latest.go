@@ -12,8 +12,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Latest reads the newest mapping that its stream holds whole. Its snapshot is "", and users nil, if there is none. A chunk that cannot be read
-// is logged, and counts as missing.
+// Latest reads the newest mapping of which the stream holds all chunks. If there is none, snapshot is "" and users is
+// nil. A chunk that cannot be read is logged, and counts as missing.
 func Latest(ctx context.Context, js jetstream.JetStream, log *slog.Logger) (snapshot string, users map[string]string, err error) {
 	var chunks Assembler
 

@@ -54,8 +54,8 @@ func TestAnIndexKnowsBothDirections(t *testing.T) {
 	require.Equal(t, []int{1, 1, 1}, []int{added, changed, removed})
 }
 
-// TestAssemblingIsLinear: what it allocates grows with the users, not with their square. A mapping was once put together anew at each
-// of its chunks.
+// TestAssemblingIsLinear: what the assembler allocates grows with the number of users, not with its square. A mapping
+// was once assembled again for each of its chunks.
 func TestAssemblingIsLinear(t *testing.T) {
 	parts := func(chunks int) (all []event.MappingChunk) {
 		for i := range chunks {

@@ -1,5 +1,5 @@
-// Package observe gathers the facts that the verdict judges: it asks all services and reads the broker's state, with a viewer's
-// rights. Commands, notices and pages judge the same facts.
+// Package observe gathers the facts that the verdict judges: it asks all services and reads the broker's state, with a
+// viewer's rights. Commands, notices and pages all judge these facts.
 package observe
 
 import (
@@ -24,13 +24,13 @@ import (
 )
 
 const (
-	// timeout is how long looking at everything may take.
+	// timeout limits gathering all facts.
 	timeout = 4 * time.Second
-	// partitionsTimeout is how long reading the partitions' leases may take.
+	// partitionsTimeout limits reading the partitions' leases.
 	partitionsTimeout = time.Second
 )
 
-// NoJetStream is the report if JetStream does not answer.
+// NoJetStream returns the report for a broker whose JetStream does not answer.
 func NoJetStream() *verdict.Unreachable {
 	return &verdict.Unreachable{
 		Cause: verdict.CauseJetStream, Text: "the broker is there, but its JetStream is off or does not answer, so nothing can be stored or sent",
@@ -38,7 +38,7 @@ func NoJetStream() *verdict.Unreachable {
 	}
 }
 
-// silent is the report if a broker that was connected does not even answer a ping.
+// silent returns the report for a broker that was connected but does not even answer a ping.
 func silent() *verdict.Unreachable {
 	return &verdict.Unreachable{
 		Cause: verdict.CauseBroker, Text: "the broker cannot be reached: it does not answer any more",
@@ -46,7 +46,7 @@ func silent() *verdict.Unreachable {
 	}
 }
 
-// Facts asks everybody at once, and returns what is known after some seconds at most.
+// Facts asks all services and the broker at once, and returns what is known after a few seconds at most.
 func Facts(ctx context.Context, conn *bus.Conn) verdict.Facts {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -63,7 +63,7 @@ func Facts(ctx context.Context, conn *bus.Conn) verdict.Facts {
 	}
 
 	for _, bucket := range (topology.Settings{}).Buckets() {
-		if bucket.Bucket != topology.BucketLeases && bucket.Bucket != topology.BucketState { // these are opened anyway
+		if bucket.Bucket != topology.BucketLeases && bucket.Bucket != topology.BucketState { // those are opened anyway
 			group.Go(func() error { _, err := g.bucket(ctx, bucket.Bucket); return err })
 		}
 	}
@@ -74,12 +74,12 @@ func Facts(ctx context.Context, conn *bus.Conn) verdict.Facts {
 
 	answers := false
 	group.Go(func() error { answers = conn.NC.FlushWithContext(ctx) == nil; return nil })
-	_ = group.Wait() // each notes what went wrong where it belongs
+	_ = group.Wait() // each records its own failures
 
 	switch {
 	case g.seen > 0 || !conn.Connected():
 	case answers:
-		g.facts.Unreachable = NoJetStream() // switched off while it runs, it says nothing
+		g.facts.Unreachable = NoJetStream() // a JetStream that was switched off at run time does not answer
 	default:
 		g.facts.Unreachable = silent()
 	}
@@ -96,21 +96,21 @@ type survey struct {
 	conn  *bus.Conn
 	mu    sync.Mutex
 	facts verdict.Facts
-	// seen counts what JetStream has answered about streams and consumers.
+	// seen counts JetStream's answers about streams, consumers and buckets that show that it works.
 	seen int
 }
 
-// askState asks all instances of a service. Each service has a place of its own for the answers.
+// askState asks all instances of a service. Each service has its own place for the answers, so no lock is needed.
 func askState[S any](ctx context.Context, g *survey, service topology.Service, into *[]S) error {
 	all, err := control.AskAll[S](ctx, g.conn.NC, service, control.State, control.Nothing{})
 	*into = all
 	return g.note(err)
 }
 
-// latestFiles is how many files are examined for what is in them.
+// latestFiles is how many of the latest files have their content examined.
 const latestFiles = 100
 
-// files asks for the latest files. That nobody answers shows in the states.
+// files asks for the latest files. If no ingest answers, the states show that already.
 func (g *survey) files(ctx context.Context) error {
 	answer, err := control.Ask[control.FilesAnswer](ctx, g.conn.NC, topology.Ingest, control.Files, control.FilesRequest{Most: latestFiles})
 	if errors.Is(err, control.ErrNobody) {
@@ -124,7 +124,7 @@ func (g *survey) files(ctx context.Context) error {
 	return g.note(err)
 }
 
-// note keeps what could not be read.
+// note records what could not be read. It always returns nil.
 func (g *survey) note(err error) error {
 	if err == nil {
 		return nil
@@ -142,7 +142,7 @@ func (g *survey) note(err error) error {
 	return nil
 }
 
-// missing notes what the broker should have.
+// missing records something that the broker should have. It always returns nil.
 func (g *survey) missing(kind, name string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -153,13 +153,13 @@ func (g *survey) missing(kind, name string) error {
 	return nil
 }
 
-// readers names the service that each durable consumer belongs to; those of partitions are the publisher's.
+// readers maps each durable consumer to the service that reads it; the consumers of partitions belong to the publisher.
 var readers = map[string]topology.Service{
 	topology.ConsumerIngestAcks: topology.Ingest, topology.ConsumerResolverEntries: topology.Resolver,
 	topology.ConsumerResolverAcks: topology.Resolver, topology.ConsumerResolverMapping: topology.Resolver,
 }
 
-// stream reads the state of a stream and of its readers.
+// stream reads the state of a stream and of its consumers.
 func (g *survey) stream(ctx context.Context, name string) error {
 	stream, err := g.conn.JS.Stream(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -176,7 +176,7 @@ func (g *survey) stream(ctx context.Context, name string) error {
 		consumer, err := stream.Consumer(ctx, want.Durable)
 		switch {
 		case errors.Is(err, jetstream.ErrConsumerNotFound):
-			_ = g.missing("consumer", want.Durable) // it is never an error
+			_ = g.missing("consumer", want.Durable) // never fails
 		case err != nil:
 			return g.note(fmt.Errorf("consumer %s: %w", want.Durable, err))
 		default:
@@ -191,8 +191,8 @@ func (g *survey) stream(ctx context.Context, name string) error {
 	return nil
 }
 
-// astray notes a consumer that was delivered more than its stream holds. It looks at the stream again: what came between two looks
-// may be delivered already.
+// astray records a consumer that was delivered more than its stream holds. It reads the stream's state again first:
+// messages that arrived since it was last read may have been delivered already.
 func (g *survey) astray(ctx context.Context, stream jetstream.Stream, consumer *jetstream.ConsumerInfo) error {
 	if consumer.Delivered.Stream <= stream.CachedInfo().State.LastSeq {
 		return nil
@@ -238,7 +238,7 @@ func (g *survey) backlog(name string, info *jetstream.ConsumerInfo) {
 	g.facts.Backlog[service] += info.NumPending + uint64(max(info.NumAckPending, 0))
 }
 
-// partitions finds the owner of each partition. Failures are not noted: the publishers report their partitions too.
+// partitions finds the owner of each partition. Failures are not recorded: the publishers report their partitions too.
 func (g *survey) partitions(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, partitionsTimeout)
 	defer cancel()
@@ -264,7 +264,8 @@ func (g *survey) partitions(ctx context.Context) error {
 	return nil
 }
 
-// breaker looks at the circuit breaker and at an operator's pause where they lie, so that AtHoc's state is known also if no publisher is alive.
+// breaker reads the circuit breaker and an operator's pause from the broker, so that AtHoc's state is known even if no
+// publisher is alive.
 func (g *survey) breaker(ctx context.Context) error {
 	kv, err := g.bucket(ctx, topology.BucketState)
 	if kv == nil {
@@ -302,7 +303,7 @@ func (g *survey) breaker(ctx context.Context) error {
 	return nil
 }
 
-// bucket opens a bucket; it is nil if that is not possible, which has been noted then.
+// bucket opens a bucket. It returns nil if that fails, and has then recorded why.
 func (g *survey) bucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
 	kv, err := g.conn.JS.KeyValue(ctx, name)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {

@@ -11,7 +11,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestEachPartThatIsMissingIsNamed: without any stream, bucket or consumer something does not go on, or is not kept.
+// TestEachPartThatIsMissingIsNamed: without any one stream, bucket or consumer, something stops or is not kept.
 func TestEachPartThatIsMissingIsNamed(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)

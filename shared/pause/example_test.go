@@ -16,7 +16,7 @@ func ExampleFor() {
 	// Output: context canceled
 }
 
-// Tries that fail are repeated ever more rarely.
+// Failed tries are repeated at longer and longer intervals.
 func ExampleDoubling() {
 	waits := pause.Doubling(time.Second, 5*time.Second)
 	for range 4 {

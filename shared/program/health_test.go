@@ -15,14 +15,14 @@ import (
 	"bobosync/shared/bustest"
 )
 
-// TestHealthcheck: the program itself asks the one that runs, by nothing but HTTP_ADDR. One that waits for its broker is
-// alive, and not ready.
+// TestHealthcheck: the program itself asks the running one, knowing only HTTP_ADDR. A program that waits for its broker
+// is alive, but not ready.
 func TestHealthcheck(t *testing.T) {
 	addr := bustest.FreeAddr(t)
 	env := []string{"HTTP_ADDR=" + addr}
 	check := func(env []string) (int, string) {
 		cmd := command(t, "ends", env, "-healthcheck")
-		out, _ := cmd.CombinedOutput() // its status tells
+		out, _ := cmd.CombinedOutput() // the exit status says it
 		return cmd.ProcessState.ExitCode(), string(out)
 	}
 	status, text := check(nil)

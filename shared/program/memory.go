@@ -1,6 +1,6 @@
 package program
 
-// How much memory there is, and how much of it is used.
+// Memory limits: how much memory there is, and how much is used.
 
 import (
 	"math"
@@ -12,9 +12,9 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
-// SetMemoryLimits sets GOGC to 50, since a large file would need half as much memory again otherwise, and a soft limit: the larger of soft
-// and 1.5 × live heap (with a great many workers garbage collection would not end otherwise), at most 4/5 of MemoryLimit. GOGC and
-// GOMEMLIMIT override.
+// SetMemoryLimits sets GOGC to 50, because a large file would otherwise need half as much memory again. It also sets a
+// soft memory limit: the larger of soft and 1.5 × live heap (with a great many workers garbage collection would
+// otherwise never stop), but at most 4/5 of MemoryLimit. The variables GOGC and GOMEMLIMIT override.
 func SetMemoryLimits(soft int64) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
@@ -27,7 +27,7 @@ func SetMemoryLimits(soft int64) {
 	}
 }
 
-// bound is the soft limit; most is 0 where there is none.
+// bound returns the soft limit in bytes; most is 0 if there is no upper bound.
 func bound(soft, kept, most int64) int64 {
 	soft = max(soft, kept/2*3)
 	if most > 0 {
@@ -37,14 +37,14 @@ func bound(soft, kept, most int64) int64 {
 	return soft
 }
 
-// kept is the live heap after the last collection, in bytes.
+// kept returns the live heap after the last garbage collection, in bytes.
 func kept() int64 {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
 	return int64(live[0].Value.Uint64()) //nolint:gosec // no machine has that much
 }
 
-// atEachCollection calls f after each collection of garbage, as long as the program runs.
+// atEachCollection calls f after each garbage collection, until the program ends.
 func atEachCollection(f func()) {
 	runtime.AddCleanup(new([64]byte), func(struct{}) {
 		f()
@@ -52,10 +52,10 @@ func atEachCollection(f func()) {
 	}, struct{}{})
 }
 
-// MemoryLimit returns how many bytes the container or unit that this program runs in may use, or 0 if there is no limit to be seen.
+// MemoryLimit returns how many bytes this program's container or unit may use, or 0 if no limit is visible.
 func MemoryLimit() int64 {
 	limit, err := memlimit.FromCgroup()
-	if err != nil || limit > math.MaxInt64 { // there is none, or this system has no such limits
+	if err != nil || limit > math.MaxInt64 { // no limit, or a system without cgroups
 		return 0
 	}
 

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// limitVariable has TestMemoryLimit print what it sees.
+// limitVariable makes TestMemoryLimit print the limit that it sees.
 const limitVariable = "BOBOSYNC_PRINT_MEMORY_LIMIT"
 
 // TestMemoryLimit: a program in a control group sees its limit, with either version of control groups.
@@ -34,7 +34,7 @@ func TestMemoryLimit(t *testing.T) {
 
 		t.Cleanup(func() { require.NoError(t, os.Remove(dir)) })
 
-		f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0) // it is there if this is a control group of memory
+		f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0) // exists only if this is a memory control group
 		if err != nil {
 			continue
 		}

@@ -10,7 +10,7 @@ import (
 	"bobosync/shared/await"
 )
 
-// TestBound: what is kept beats what is usual, and the container's limit beats both.
+// TestBound: the live heap can raise the usual limit, and the container's limit caps both.
 func TestBound(t *testing.T) {
 	t.Parallel()
 
@@ -23,7 +23,7 @@ func TestBound(t *testing.T) {
 	}
 }
 
-// TestAtEachCollection: it is called after one, and after the next.
+// TestAtEachCollection: f is called after one collection, and after the next.
 func TestAtEachCollection(t *testing.T) {
 	t.Parallel()
 

@@ -1,5 +1,5 @@
-// Package program is what the main functions of the services have in common: settings, logger, signals and the connection
-// to the broker. A main only names its service.
+// Package program holds what the main functions of the services share: settings, logger, signals and the connection to
+// the broker. A main function only names its service.
 package program
 
 import (
@@ -32,7 +32,7 @@ const (
 	exitUsage
 )
 
-// drainTimeout is how long what is on its way to the broker gets at the end.
+// drainTimeout is how long pending messages to the broker may take at the end.
 const drainTimeout = 5 * time.Second
 
 // Settings is implemented by a pointer to a service's Config.
@@ -45,16 +45,16 @@ type Settings interface {
 // Service runs a service until ctx ends.
 type Service func(ctx context.Context, deps Deps) error
 
-// Deps are what a service needs beside its settings, and gets from the process that it runs in.
+// Deps are what a service needs besides its settings. The process that it runs in provides them.
 type Deps struct {
 	// Conn is the connection to the broker; the process closes it after the service has ended.
 	Conn *bus.Conn
 	Log  *slog.Logger
-	// Version is the program's, as operators and AtHoc see it; it may be empty.
+	// Version is the program's version, as shown to operators and AtHoc; it may be empty.
 	Version string
-	// Telemetry records metrics and traces of the process; nil is off.
+	// Telemetry records metrics and traces of the process; nil means off.
 	Telemetry *telemetry.Telemetry
-	// Now is the clock that duty and schedules go by; time.Now if nil.
+	// Now is the clock for duty and schedules; nil means time.Now.
 	Now func() time.Time
 	// InsideAddress is a file with the address of the broker inside the process; empty if it is outside.
 	InsideAddress string
@@ -68,13 +68,14 @@ func (d Deps) Clock() func() time.Time {
 	return d.Now
 }
 
-// Main runs the named service and returns the exit status: 0 after a signal stopped it, 1 if it failed, 2 if it was
-// called wrongly or its settings are wrong. Settings are read into target before service is called.
+// Main runs the named service and returns the exit status: 0 after a signal stopped it, 1 if it failed, 2 if the
+// command line or the settings are wrong. It reads the settings into target before it calls service.
 func Main(name string, target Settings, service Service) int {
 	return start(name, target, service, serve)
 }
 
-// MainUnconnected is Main for a service that has something to do without a broker, too, and so connects by itself: Deps.Conn is nil.
+// MainUnconnected is Main for a service that has work to do even without a broker, and so connects by itself: Deps.Conn
+// is nil.
 func MainUnconnected(name string, target Settings, service Service) int {
 	return start(name, target, service, func(ctx context.Context, name string, _ config.Broker, cfg telemetry.Config, log *slog.Logger, service Service) error {
 		return observed(ctx, name, cfg, log, func(tel *telemetry.Telemetry) error {
@@ -84,7 +85,7 @@ func MainUnconnected(name string, target Settings, service Service) int {
 	})
 }
 
-// start reads the settings, and has runs run the service with them.
+// start reads the settings, and calls runs to run the service with them.
 func start(name string, target Settings, service Service, runs func(context.Context, string, config.Broker, telemetry.Config, *slog.Logger, Service) error) int {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	envFile := flags.String("env", "", "read settings from this `file` (default .env, if it is there)")
@@ -129,7 +130,7 @@ func start(name string, target Settings, service Service, runs func(context.Cont
 	log, closeLog, err := logging.New(os.Stderr, name, logs)
 	if err != nil {
 		PrintSettingsError(os.Stderr, name, err)
-		return exitFailed // a disk that is full, or a share that is away, comes back: the program is to be started again
+		return exitFailed // a full disk or a missing share recovers: the program should be started again
 	}
 
 	defer func() { _ = closeLog() }() // there is nowhere left to report it
@@ -144,7 +145,7 @@ func start(name string, target Settings, service Service, runs func(context.Cont
 	return exitOK
 }
 
-// softMemory is the soft memory limit of a service; see SpareMemory.
+// softMemory is the soft memory limit of a service; see SetMemoryLimits.
 const softMemory = 64 << 20
 
 // serve runs a service with a connection to the broker.
@@ -179,7 +180,8 @@ func observed(ctx context.Context, name string, cfg telemetry.Config, log *slog.
 	return run(tel)
 }
 
-// StartTelemetry starts the telemetry of the named program, which is served and sent as the settings say until stop is called.
+// StartTelemetry starts the telemetry of the named program. It serves and sends as the settings say until stop is
+// called.
 func StartTelemetry(ctx context.Context, name string, cfg telemetry.Config, log *slog.Logger) (t *telemetry.Telemetry, stop func() error, err error) {
 	t = telemetry.New(Version)
 
@@ -196,7 +198,8 @@ func StartTelemetry(ctx context.Context, name string, cfg telemetry.Config, log 
 	return t, func() error { return errors.Join(server.Close(), flush()) }, nil
 }
 
-// CheckHealth asks the process that runs with the same settings whether it is alive, and returns the exit status: 0 if it is.
+// CheckHealth asks the process that runs with the same settings whether it is alive, and returns the exit status: 0 if
+// it is.
 func CheckHealth(ctx context.Context, name, envFile string) int {
 	var cfg telemetry.Config
 	if err := Load(ctx, envFile, &cfg); err != nil {
@@ -212,12 +215,12 @@ func CheckHealth(ctx context.Context, name, envFile string) int {
 	return exitOK
 }
 
-// BusConfig turns the settings of the broker into those of a connection.
+// BusConfig converts the settings of the broker to those of a connection.
 func BusConfig(name string, b config.Broker, log *slog.Logger) bus.Config {
 	return bus.Config{URL: b.URL, CredsFile: b.Creds, CAFile: b.CA, Name: "bobosync " + name, Logger: log}
 }
 
-// Load reads settings from the environment and from a .env file; envFile names another one, which must exist then.
+// Load reads settings from the environment and from a .env file. If envFile names another file, that must exist.
 func Load(ctx context.Context, envFile string, target any) error {
 	explicit := envFile != ""
 	if !explicit {
@@ -232,7 +235,7 @@ func Load(ctx context.Context, envFile string, target any) error {
 	return config.Load(ctx, source, target)
 }
 
-// PrintSettingsError reports what is wrong with the settings, a line each.
+// PrintSettingsError reports what is wrong with the settings, one line each.
 func PrintSettingsError(w io.Writer, name string, err error) {
 	out := text.To(w)
 	out.Printf("%s cannot start; correct these settings (environment or .env):\n", name)

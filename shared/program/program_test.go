@@ -19,7 +19,7 @@ import (
 	"bobosync/shared/program"
 )
 
-// helper makes the test's binary a program of its own, with the behaviour that it names.
+// helper makes the test binary act as a program, with the behaviour that the variable's value names.
 const helper = "PROGRAM_TEST_SERVICE"
 
 func TestMain(m *testing.M) {
@@ -50,7 +50,7 @@ var services = map[string]program.Service{
 	},
 }
 
-// command makes the program's command. It gets no settings of the test's own environment.
+// command returns the command that runs the program. It inherits no settings from the test's own environment.
 func command(t *testing.T, behaviour string, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 
@@ -109,7 +109,7 @@ func TestMainsExitStatusAndText(t *testing.T) {
 	}
 }
 
-// TestASignalIsNoFailure: what the service says of its stop does not count.
+// TestASignalIsNoFailure: an error that the service returns when it is stopped does not count.
 func TestASignalIsNoFailure(t *testing.T) {
 	srv := bustest.Start(t)
 	cmd := command(t, "waits", []string{"NATS_URL=" + srv.ClientURL()})
@@ -128,8 +128,8 @@ func TestASignalIsNoFailure(t *testing.T) {
 	require.NotContains(t, log.String(), "cannot go on")
 }
 
-// TestALogThatCannotBeOpenedIsNoSlip: a disk that is full, or a share that is not there yet, comes back; a program that ended with the
-// status of a wrong setting would not be started again.
+// TestALogThatCannotBeOpenedIsNoSlip: a full disk, or a share that is not there yet, recovers; a program that exited
+// with the status for wrong settings would not be started again.
 func TestALogThatCannotBeOpenedIsNoSlip(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -1,6 +1,6 @@
-// Package scrub overwrites what JetStream has deleted, and not overwritten, about a person who was erased: a deleted message stays in its
-// file until the server rewrites that. It works on the files of a server that is down, and leaves behind what the server itself does when
-// it deletes a message securely.
+// Package scrub overwrites messages about an erased person that JetStream has deleted but not overwritten: a deleted
+// message stays in its file until the server rewrites that file. It works on the files of a server that is down, and
+// leaves them as the server does when it deletes a message securely.
 package scrub
 
 import (
@@ -23,39 +23,41 @@ import (
 	"bobosync/shared/erase"
 )
 
-// Request says what is to be overwritten.
+// Request says what to overwrite.
 type Request struct {
 	erase.Names
-	// Subjects are those that are the person's own.
+	// Subjects are the person's own subjects.
 	Subjects []string `json:"subjects"`
-	// Through are the sequences, by stream, up to which no message names the person that is not deleted.
+	// Through holds, by stream, the sequence up to which every message that names the person is deleted.
 	Through map[string]uint64 `json:"through"`
-	// Rules are those of the streams that have one of their own.
+	// Rules are the rules of the streams that have one.
 	Rules map[string]Rule `json:"rules"`
 }
 
-// Rule says how a stream's messages are judged. Otherwise those are about the person of which a text is one of the names.
+// Rule says how a stream's messages are judged. Without a rule, a message is about the person if one of its texts is
+// one of the names.
 type Rule struct {
-	// BySubject: those under the person's own subjects. ByWord: those in which one of the names stands anywhere.
+	// BySubject: messages under the person's own subjects. ByWord: messages that contain one of the names anywhere as a
+	// word.
 	BySubject bool `json:"by_subject,omitempty"`
 	ByWord    bool `json:"by_word,omitempty"`
-	// LastOnly: the stream keeps the last message of each subject alone, as all buckets do.
+	// LastOnly: the stream keeps only the last message of each subject, as all buckets do.
 	LastOnly bool `json:"last_only,omitempty"`
 }
 
 // The directories of a store: jetstream/<account>/streams/<stream>/msgs/<n>.blk.
 const (
-	// AsideDir holds what was damaged and set aside.
+	// AsideDir holds damaged files that were set aside.
 	AsideDir = "set-aside"
-	// requestsDir holds what is to be overwritten before the next start.
+	// requestsDir holds the requests to carry out before the next start.
 	requestsDir = "erase"
 	serverDir   = "jetstream"
 	streamsDir  = "streams"
 	blocksDir   = "msgs"
 )
 
-// Leave has a store scrubbed before the next start of the server inside. The file that it returns is gone when that is done; until then it
-// names the person.
+// Leave requests that a store be scrubbed before the next start of the broker inside. The returned file is removed when
+// that is done; until then it names the person.
 func (s Request) Leave(storeDir string) (file string, err error) {
 	data, err := json.Marshal(s)
 	if err != nil {
@@ -75,16 +77,16 @@ func (s Request) Leave(storeDir string) (file string, err error) {
 	return file, nil
 }
 
-// requests lists the files that Leave has written.
+// requests lists the files that Leave has written, without those already done.
 func requests(storeDir string) []string {
-	files, _ := filepath.Glob(filepath.Join(storeDir, requestsDir, "*.json")) // the pattern is a good one
+	files, _ := filepath.Glob(filepath.Join(storeDir, requestsDir, "*.json")) // the pattern is valid
 	return files
 }
 
-// Waits reports whether something is to be overwritten before the next start of a store's server.
+// Waits reports whether something must be overwritten before the next start of a store's server.
 func Waits(storeDir string) bool { return len(requests(storeDir)) > 0 }
 
-// FollowAll does what was asked for with Leave.
+// FollowAll carries out the requests of Leave.
 func FollowAll(storeDir string, log *slog.Logger) error {
 	for _, file := range requests(storeDir) {
 		data, err := os.ReadFile(file)
@@ -112,8 +114,8 @@ func FollowAll(storeDir string, log *slog.Logger) error {
 	return nil
 }
 
-// Run overwrites what is deleted in a store whose server is down, and returns how many messages that were. What was set aside as damaged is
-// deleted whole.
+// Run overwrites the deleted messages in a store whose server is down, and returns how many it overwrote. Files that
+// were set aside as damaged are deleted entirely.
 func (s Request) Run(storeDir string) (messages int, err error) {
 	if err := os.RemoveAll(filepath.Join(storeDir, AsideDir)); err != nil {
 		return 0, fmt.Errorf("delete what was set aside: %w", err)
@@ -196,9 +198,11 @@ func (s Request) about(rule Rule, r record) bool {
 
 // The form of a block, as the server's file store writes it: records one after the other, each of them
 //
-//	length uint32, sequence uint64, time int64, length of the subject uint16, subject, [length of the headers uint32, headers,] data, checksum
+//	length uint32, sequence uint64, time int64, length of the subject uint16, subject,
+//	[length of the headers uint32, headers,] data, checksum
 //
-// A bit of the length says that there are headers; two of the sequence say that the record is erased, or is about another one.
+// A bit of the length says that there are headers. Two bits of the sequence say that the record is erased, or that it
+// is a tombstone for another one.
 const (
 	recordHead = 4 + 8 + 8 + 2
 	checksum   = highwayhash.Size64
@@ -207,7 +211,7 @@ const (
 	tombBit    = 1 << 62
 )
 
-// block is a file of messages.
+// block is a file of records.
 type block struct {
 	file string
 	data []byte
@@ -215,7 +219,7 @@ type block struct {
 	all  []record
 }
 
-// record is a message in a block, from..to in its data.
+// record is a message in a block, at from..to in the block's data.
 type record struct {
 	from, to int
 	seq      uint64
@@ -231,10 +235,10 @@ func (b *block) records(yield func(record) bool) {
 	}
 }
 
-// errForm means that a file is not in the form that this program knows.
+// errForm means that a file does not have the form that this program knows.
 var errForm = errors.New("it is not in the form of nats-server 2.12 to 2.15, or it is encrypted or compressed: nothing in it is changed")
 
-// openBlock reads a block and verifies that it is what it seems to be.
+// openBlock reads a block and verifies that it has the known form.
 func openBlock(stream, file string) (*block, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -252,7 +256,7 @@ func openBlock(stream, file string) (*block, error) {
 		hash.Reset()
 
 		for _, p := range parts {
-			_, _ = hash.Write(p) // it never fails
+			_, _ = hash.Write(p) // never fails
 		}
 
 		return hash.Sum(nil)
@@ -260,7 +264,7 @@ func openBlock(stream, file string) (*block, error) {
 	for at := 0; at < len(data); {
 		r, err := b.read(at)
 		if err != nil && at > 0 {
-			break // the end was cut off by a crash: the server drops it
+			break // a crash cut off the end, which the server drops
 		}
 
 		if err != nil {
@@ -276,7 +280,7 @@ func openBlock(stream, file string) (*block, error) {
 	return b, nil
 }
 
-// read reads the record at a place.
+// read reads the record at an offset.
 func (b *block) read(at int) (record, error) {
 	if at+recordHead+checksum > len(b.data) {
 		return record{}, errForm
@@ -311,12 +315,12 @@ func (b *block) read(at int) (record, error) {
 	return r, nil
 }
 
-// overwrite does to a record what the server does to one that it deletes securely.
+// overwrite does to a record what the server does when it deletes a message securely.
 func (b *block) overwrite(r record) {
 	raw := b.data[r.from:r.to]
 	binary.LittleEndian.PutUint32(raw, uint32(len(raw)))
 	binary.LittleEndian.PutUint64(raw[4:], r.seq|erasedBit)
 	clear(raw[12:recordHead])
-	_, _ = rand.Read(raw[recordHead : len(raw)-checksum]) // it never fails
+	_, _ = rand.Read(raw[recordHead : len(raw)-checksum]) // never fails
 	copy(raw[len(raw)-checksum:], b.hash(raw[4:20], raw[recordHead:len(raw)-checksum]))
 }

@@ -19,7 +19,7 @@ import (
 	"bobosync/shared/scrub"
 )
 
-// holding lists the files below a directory that have a text in them.
+// holding lists the files below a directory that contain a text.
 func holding(t *testing.T, dir, text string) (files []string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -38,8 +38,9 @@ func holding(t *testing.T, dir, text string) (files []string) {
 	return files
 }
 
-// TestWhatWasDeletedIsOverwritten: deleted, replaced and purged messages about a person are nowhere in the store's files after the next
-// start, all others are as they were, and so they are after another start for which the server's index is lost.
+// TestWhatWasDeletedIsOverwritten: after the next start, deleted, replaced and purged messages about a person are
+// nowhere in the store's files, and all others are unchanged. Both still hold after a further start without the
+// server's index.
 func TestWhatWasDeletedIsOverwritten(t *testing.T) {
 	t.Parallel()
 	s := bustest.Start(t)
@@ -72,7 +73,7 @@ func TestWhatWasDeletedIsOverwritten(t *testing.T) {
 		require.NoError(t, acks.DeleteMsg(t.Context(), seq))
 	}
 
-	put("acks", "QX77109") // he is back, and that is kept
+	put("acks", "QX77109") // the worker is back, and this message is kept
 	require.NotEmpty(t, holding(t, s.Dir(), "QX77109"))
 
 	read := func() (all []string) {
@@ -124,7 +125,7 @@ func TestWhatWasDeletedIsOverwritten(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestAFormThatIsNotKnownIsLeftAlone: nothing is changed in it, it is said, and the broker starts.
+// TestAFormThatIsNotKnownIsLeftAlone: such a file is not changed, the log says so, and the broker starts.
 func TestAFormThatIsNotKnownIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -1,5 +1,5 @@
-// Package session keeps a service working with a broker that may lose what it held: a session begins by provisioning and
-// ends when a stream or a consumer is gone, and then the next one begins.
+// Package session keeps a service working with a broker that may lose what it held. A session begins with provisioning
+// and ends when a stream or a consumer is gone; then the next session begins.
 package session
 
 import (
@@ -18,17 +18,18 @@ import (
 const (
 	firstWait = 500 * time.Millisecond
 	maxWait   = 30 * time.Second
-	// lasting is how long a session must have gone on for its end not to count as a failure to begin.
+	// lasting is how long a session must have lasted for its end not to count as a failed start.
 	lasting = time.Minute
 )
 
 // CloseTimeout is how long handlers get to finish when a session ends.
 const CloseTimeout = 20 * time.Second
 
-// Body is one session. It must return soon after its ctx ends, and calls lost when what it needs is gone from the broker.
+// Body is one session. It must return soon after its ctx ends. It calls lost when something that it needs is gone from
+// the broker.
 type Body func(ctx context.Context, lost func(error)) error
 
-// Keep runs one session after the other until ctx ends, and then returns nil. The reason for each end is logged once.
+// Keep runs one session after the other until ctx ends, and then returns nil. It logs the reason for each end once.
 func Keep(ctx context.Context, log *slog.Logger, body Body) error {
 	waits := pause.Doubling(firstWait, maxWait)
 	for {
@@ -59,7 +60,7 @@ func once(ctx context.Context, body Body) error {
 	err := body(inner, func(reason error) { end(fmt.Errorf("lost: %w", reason)) })
 	lost := context.Cause(inner)
 	if lost != nil && !errors.Is(lost, context.Canceled) && (err == nil || errors.Is(err, context.Canceled)) {
-		err = lost // that it was canceled is no reason
+		err = lost // a cancellation is not the reason
 	}
 
 	if err == nil {

@@ -14,15 +14,15 @@ import (
 	"bobosync/shared/session"
 )
 
-// logged collects the log's lines. Keep logs from the goroutine that runs it.
+// logged collects the log's lines without a lock: Keep logs from the goroutine that runs it.
 type logged struct{ strings.Builder }
 
 func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 func (l *logged) lines() int { return strings.Count(l.String(), "\n") }
 
-// TestKeepGoesOnAfterFailures: the waits between sessions that cannot begin double up to half a minute, and start over after
-// one that has lasted.
+// TestKeepGoesOnAfterFailures: the waits between sessions that cannot begin double up to half a minute, and start over
+// after a session that has lasted.
 func TestKeepGoesOnAfterFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logged
@@ -91,7 +91,7 @@ func TestKeepStops(t *testing.T) {
 	})
 }
 
-// TestKeepNamesTheCause: the log says why a session has ended, not that something was canceled because of it.
+// TestKeepNamesTheCause: the log says why a session ended, not that something was canceled as a result.
 func TestKeepNamesTheCause(t *testing.T) {
 	gone := errors.New("stream ENTRIES is gone")
 	for name, c := range map[string]struct {
@@ -122,7 +122,7 @@ func TestKeepNamesTheCause(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log logged
 
-				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // within the first wait
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // during the first wait
 				defer cancel()
 
 				require.NoError(t, session.Keep(ctx, log.logger(), c.body))

@@ -11,16 +11,16 @@ import (
 	"bobosync/shared/telemetry/metric"
 )
 
-// Calls are the metrics of the calls to AtHoc, of all callers in the process.
+// Calls are the metrics of the calls to AtHoc, by all callers in the process.
 type Calls struct {
 	calls *prometheus.CounterVec
 	took  *prometheus.HistogramVec
 }
 
-// ok is the result of a call that AtHoc answered as it should.
+// ok is the result of a call that succeeded.
 const ok = "ok"
 
-// operations are the labels of athoc's operations.
+// operations maps athoc's operations to label values.
 var operations = map[string]string{athoc.OpToken: "token", athoc.OpUpdate: "update", athoc.OpSearch: "search"}
 
 // NewCalls returns the metrics of the calls to AtHoc in t.
@@ -37,10 +37,10 @@ func NewCalls(t *Telemetry) *Calls {
 	})
 }
 
-// Collectors are all metrics of the set.
+// Collectors returns all metrics of the set.
 func (m *Calls) Collectors() []prometheus.Collector { return []prometheus.Collector{m.calls, m.took} }
 
-// Observe notes a request; it fits athoc.Config. Kind is 0 if AtHoc answered as it should.
+// Observe counts a request; it has the signature that athoc.Config needs. Kind is 0 if the request succeeded.
 func (m *Calls) Observe(op string, kind athoc.Kind, took time.Duration) {
 	operation, known := operations[op]
 	if !known {
@@ -101,10 +101,11 @@ func (s breakerReading) now() float64 {
 	}
 }
 
-// Collectors are all metrics of the set.
+// Collectors returns all metrics of the set.
 func (m *Breaker) Collectors() []prometheus.Collector { return []prometheus.Collector{m} }
 
-// WatchBreaker reads the metrics from b until the returned function is called. Limits are those that b was made with.
+// WatchBreaker reads the metrics from b until the returned function is called. The limits must be those that b was made
+// with.
 func (m *Breaker) WatchBreaker(b *breaker.Breaker, limits breaker.Limits) (stop func()) {
 	return m.Watch(func(ctx context.Context) (breakerReading, error) {
 		s, err := b.State(ctx)

@@ -14,7 +14,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Backlog is how much waits in the broker. Each service exports its own consumers, so several publishers export the same partitions.
+// Backlog exports how much waits in the broker. Each service exports its own consumers, so several publishers export
+// the same partitions.
 type Backlog struct {
 	mu    sync.Mutex
 	parts map[topology.Service]*consumed
@@ -29,7 +30,7 @@ var (
 		"Dead letters in the broker, from the resolver.", nil, nil)
 )
 
-// consumed is what one service consumes.
+// consumed holds what one service consumes.
 type consumed struct {
 	metric.Watched[backlog]
 	consumers map[string][]string
@@ -42,7 +43,7 @@ type backlog struct {
 	dead      *uint64
 }
 
-// consumers are the streams that each service reads, with its consumers.
+// consumers returns the streams that a service reads, with its consumers.
 func consumers(service topology.Service) map[string][]string {
 	switch service {
 	case topology.Ingest:
@@ -70,7 +71,7 @@ func NewBacklog(t *Telemetry) *Backlog {
 	return Once(t, "backlog", func() *Backlog { return &Backlog{parts: map[topology.Service]*consumed{}} })
 }
 
-// Collectors are all metrics of the set.
+// Collectors returns all metrics of the set.
 func (b *Backlog) Collectors() []prometheus.Collector { return []prometheus.Collector{b} }
 
 // WatchConsumers watches the consumers of a service, and the dead letters for the resolver, until the returned function
@@ -88,7 +89,7 @@ func (b *Backlog) WatchConsumers(js jetstream.JetStream, service topology.Servic
 	return c.Watch(func(ctx context.Context) (backlog, error) { return c.poll(ctx, js) })
 }
 
-// poll asks for each consumer by its name, which is all that a service may ask for at a broker that keeps its users apart.
+// poll asks for each consumer by name, because a service may ask for nothing else at a broker that separates its users.
 func (c *consumed) poll(ctx context.Context, js jetstream.JetStream) (backlog, error) {
 	var found backlog
 	for stream, mine := range c.consumers {

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestACollectorsKeyIsNotLogged: collectors of others take a key in their address.
+// TestACollectorsKeyIsNotLogged: hosted collectors accept a key in their address.
 func TestACollectorsKeyIsNotLogged(t *testing.T) {
 	t.Parallel()
 
@@ -28,8 +28,8 @@ func TestACollectorsKeyIsNotLogged(t *testing.T) {
 	}
 }
 
-// TestACollectorThatRefusesIsNamedWithoutItsKey: the exporter puts the address into its error when the collector answers and does not
-// take the spans.
+// TestACollectorThatRefusesIsNamedWithoutItsKey: the exporter puts the address into its error if the collector answers
+// but does not accept the spans.
 func TestACollectorThatRefusesIsNamedWithoutItsKey(t *testing.T) {
 	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
 	t.Cleanup(collector.Close)

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// Component is a service's readiness. A nil *Component works and does nothing.
+// Component is the readiness of one service in the process. A nil *Component works and does nothing.
 type Component struct {
 	name      string
 	connected func() bool
@@ -15,8 +15,8 @@ type Component struct {
 	sessions int
 }
 
-// Component adds a part of the process that must be ready: connected reports whether it has the broker at this moment; its sessions
-// are reported by InSession. An earlier part of the same name is replaced.
+// Component adds a component that must be ready. The function connected reports whether it is connected to the broker
+// at this moment; InSession reports its sessions. An earlier component of the same name is replaced.
 func (t *Telemetry) Component(name string, connected func() bool) *Component {
 	if t == nil {
 		return nil
@@ -39,7 +39,7 @@ func (t *Telemetry) Component(name string, connected func() bool) *Component {
 	return p
 }
 
-// InSession says that the service can do its work from now on, until the returned function is called.
+// InSession marks the service as able to do its work from now on, until the returned function is called.
 func (p *Component) InSession() (end func()) {
 	if p == nil {
 		return func() {}
@@ -57,7 +57,7 @@ func (p *Component) add(n int) {
 	p.sessions += n
 }
 
-// missing says what the part lacks to do its work; empty if nothing.
+// missing says what the component lacks to do its work; empty if nothing.
 func (p *Component) missing() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -72,7 +72,7 @@ func (p *Component) missing() string {
 	return ""
 }
 
-// Alone says that the process does its work also without the broker, so that it is ready without any part.
+// Alone marks the process as able to work without the broker, so that it is ready even without any component.
 func (t *Telemetry) Alone() {
 	if t == nil {
 		return
@@ -84,8 +84,8 @@ func (t *Telemetry) Alone() {
 	t.alone = true
 }
 
-// Ready reports whether all parts can do their work, and what each part that cannot lacks, a line each. A process whose parts
-// are still to come is not ready.
+// Ready reports whether all components can do their work. The text says what each component that cannot is lacking, one
+// line each. A process whose components have not been added yet is not ready.
 func (t *Telemetry) Ready() (ready bool, text string) {
 	if t == nil {
 		return true, ""

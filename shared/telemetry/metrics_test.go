@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestMetrics: those that several services have in common. The services' own have a test like this beside them.
+// TestMetrics: the metrics that several services share. The services have similar tests for their own metrics.
 func TestMetrics(t *testing.T) {
 	all := telemetry.New("v1.2.3")
 	calls := telemetry.NewCalls(all)
@@ -42,7 +42,7 @@ func TestMetrics(t *testing.T) {
 	})
 	values := teletest.Values(t, all)
 	require.InDelta(t, 60, values["bobosync_brake_trouble_age_seconds"], 30)
-	// A stream tells its consumers of a message behind the publisher's back.
+	// A stream updates its consumers' counts asynchronously to the publishing.
 	await.True(t, func() bool {
 		values, waiting := teletest.Values(t, all), 0.0
 		for partition := range topology.Partitions {
@@ -53,7 +53,7 @@ func TestMetrics(t *testing.T) {
 	}, 10*time.Second)
 }
 
-// feedBacklog has the backlog read off a broker with one dead letter and two updates.
+// feedBacklog makes the backlog metrics read from a broker with one dead letter and two updates.
 func feedBacklog(t *testing.T, all *telemetry.Telemetry) *telemetry.Backlog {
 	t.Helper()
 	conn := bustest.Start(t).Connect(t)
@@ -73,7 +73,7 @@ func feedBacklog(t *testing.T, all *telemetry.Telemetry) *telemetry.Backlog {
 	return backlog
 }
 
-// TestOffIsSafe: without telemetry everything works and nothing is seen.
+// TestOffIsSafe: without telemetry everything works and nothing is reported.
 func TestOffIsSafe(t *testing.T) {
 	var off *telemetry.Telemetry
 	telemetry.NewCalls(off).Observe("an unknown one", athoc.Outage, 0)
@@ -93,7 +93,7 @@ func TestOffIsSafe(t *testing.T) {
 	require.NoError(t, stop())
 }
 
-// TestServicesInOneProcessShare: the second one of a kind gets the same metrics, and does not panic.
+// TestServicesInOneProcessShare: a second service of the same kind gets the same metrics, and does not panic.
 func TestServicesInOneProcessShare(t *testing.T) {
 	all := telemetry.New("dev")
 	require.Same(t, telemetry.NewCalls(all), telemetry.NewCalls(all))

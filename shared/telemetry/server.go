@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Times of the server. Its answers are small, and what they need has timeouts of its own.
+// Timeouts of the server. Its answers are small, and what they depend on has its own timeouts.
 const (
 	readTime     = 5 * time.Second
 	writeTime    = 15 * time.Second
@@ -23,7 +23,7 @@ const (
 	healthTime   = 3 * time.Second
 )
 
-// ErrOff means that HTTP_ADDR is not set, so there is nobody to ask.
+// ErrOff means that HTTP_ADDR is not set, so there is no server to ask.
 var ErrOff = errors.New("HTTP_ADDR is not set: set it, for example to :8080")
 
 // Server serves a process's /metrics, /healthz and /readyz. A nil *Server works and does nothing.
@@ -33,8 +33,8 @@ type Server struct {
 	done     chan error
 }
 
-// Serve serves t at the address until Close; with an empty address it does nothing and returns nil. An address that cannot
-// be used is an error.
+// Serve serves t at the address until Close. With an empty address it does nothing and returns nil. An address that
+// cannot be used is an error.
 func (t *Telemetry) Serve(ctx context.Context, addr string, log *slog.Logger) (*Server, error) {
 	if addr == "" || t == nil {
 		return nil, nil
@@ -61,7 +61,7 @@ func (t *Telemetry) Serve(ctx context.Context, addr string, log *slog.Logger) (*
 	return s, nil
 }
 
-// Addr is the address that is listened on, with its port.
+// Addr returns the address that the server listens on, with its port.
 func (s *Server) Addr() string {
 	if s == nil {
 		return ""
@@ -69,7 +69,7 @@ func (s *Server) Addr() string {
 	return s.listener.Addr().String()
 }
 
-// Close stops serving: requests under way get a few seconds.
+// Close stops serving; requests under way get a few seconds to finish.
 func (s *Server) Close() error {
 	if s == nil {
 		return nil
@@ -97,7 +97,7 @@ func (s *Server) Close() error {
 // Handler answers /metrics, /healthz and /readyz.
 func (t *Telemetry) Handler() http.Handler {
 	mux := http.NewServeMux()
-	// A metric that cannot be had must not take the others along.
+	// A metric that cannot be read must not take the others with it.
 	mux.Handle("GET /metrics", promhttp.HandlerFor(t.Gatherer(), promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4, Timeout: writeTime - 2*time.Second,
 	}))
@@ -122,11 +122,11 @@ func answer(w http.ResponseWriter, good bool, text string) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 
-	_, _ = io.WriteString(w, text) // who asked may be gone
+	_, _ = io.WriteString(w, text) // the client may be gone
 }
 
-// CheckHealth asks the process that serves at the address, on this machine, whether it is alive. It is for containers that
-// have no other program to ask with.
+// CheckHealth asks the process that serves at the address, on this machine, whether it is alive. It is for containers
+// that contain no other program for that.
 func CheckHealth(ctx context.Context, addr string) error {
 	if addr == "" {
 		return ErrOff
@@ -165,7 +165,7 @@ func CheckHealth(ctx context.Context, addr string) error {
 	return nil
 }
 
-// local turns an address to listen on into one to connect to from this machine.
+// local converts an address to listen on to one that this machine can connect to.
 func local(addr string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -51,8 +51,8 @@ func TestReadyNamesWhatIsNot(t *testing.T) {
 	expect(http.StatusOK, "ready\n")
 }
 
-// TestReadyIsAMetric: an alert tells of a process that cannot work, also of one that never had the broker; and never of one that does
-// without, as the console does.
+// TestReadyIsAMetric: an alert can report a process that cannot work, even if it never reached the broker, but never
+// one that works without a broker, as the console does.
 func TestReadyIsAMetric(t *testing.T) {
 	service := teletest.Start(t)
 	require.Equal(t, 0.0, service.Scrape(t)["bobosync_ready"])

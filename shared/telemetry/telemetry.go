@@ -1,7 +1,7 @@
-// Package telemetry is what operators' machines can see of a service: metrics for Prometheus, health, and traces.
+// Package telemetry is what operators' monitoring can see of a service: metrics for Prometheus, health, and traces.
 //
-// A service's metrics live with the service, in its package metrics, and are made of what package metric has; those that
-// several services have in common are here. docs/metrics.md lists all of them.
+// A service's metrics are in the service's own package metrics, and are built from package metric; those that several
+// services share are here. docs/metrics.md lists all of them.
 package telemetry
 
 import (
@@ -18,15 +18,15 @@ import (
 	"bobosync/shared/telemetry/metric"
 )
 
-// Config are the settings of all that a process reports of itself.
+// Config holds the settings of everything that a process reports about itself.
 type Config struct {
-	// Addr is the host:port of /metrics, /healthz and /readyz; nothing is served if it is empty.
+	// Addr is the host:port of /metrics, /healthz and /readyz; if it is empty, nothing is served.
 	Addr string `env:"HTTP_ADDR"`
 	// TracesExporter is otlp or none. If it is empty, traces are sent when an endpoint is set.
 	TracesExporter string `env:"OTEL_TRACES_EXPORTER"`
 	// Endpoint is the base address of an OTLP collector; traces go to its /v1/traces.
 	Endpoint string `env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
-	// TracesEndpoint is the whole address for traces, and wins over Endpoint.
+	// TracesEndpoint is the whole address for traces, and takes precedence over Endpoint.
 	TracesEndpoint string `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"`
 	// Headers are sent with each request to the collector, as name=value, separated by commas. They may hold a secret.
 	Headers config.Secret `env:"OTEL_EXPORTER_OTLP_HEADERS"`
@@ -46,8 +46,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Telemetry is the metrics, health and traces of one process, which all services in it share. A nil *Telemetry is off: all
-// of its methods work and do nothing. It is safe for concurrent use.
+// Telemetry holds the metrics, health and traces of one process, shared by all services in it. A nil *Telemetry is off:
+// all of its methods work and do nothing. It is safe for concurrent use.
 type Telemetry struct {
 	registry *prometheus.Registry
 	tracing  tracing
@@ -55,7 +55,7 @@ type Telemetry struct {
 	mu         sync.Mutex
 	sets       map[string]any
 	components []*Component
-	// alone says that the process does its work also without the broker.
+	// alone reports that the process works even without the broker.
 	alone bool
 }
 
@@ -90,12 +90,12 @@ func (t *Telemetry) Gatherer() prometheus.Gatherer {
 
 // Set is a set of metrics.
 type Set interface {
-	// Collectors are all of them.
+	// Collectors returns all metrics of the set.
 	Collectors() []prometheus.Collector
 }
 
-// Once makes the named set of metrics, or returns the one that t has already: in one process several services, or the same
-// one again after a restart, share it. With a nil t the set works and nobody sees it.
+// Once makes the named set of metrics, or returns the set that t already has: several services in one process share it,
+// as does a service that starts again. With a nil t the set works, but nobody sees it.
 func Once[S Set](t *Telemetry, name string, create func() S) S {
 	if t == nil {
 		return create()
@@ -111,7 +111,7 @@ func Once[S Set](t *Telemetry, name string, create func() S) S {
 	set := create()
 	for _, c := range set.Collectors() {
 		if err := t.registry.Register(c); err != nil {
-			panic(fmt.Sprintf("metrics of %s: %v", name, err)) // two metrics of one name: a mistake in a package of metrics
+			panic(fmt.Sprintf("metrics of %s: %v", name, err)) // two metrics have the same name: a bug in a metrics package
 		}
 	}
 

@@ -27,22 +27,23 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// scope names this project's spans among those of libraries.
+// scope distinguishes this project's spans from those of libraries.
 const scope = "bobosync"
 
 const (
-	// flushTime is how long the last spans may take at the end.
+	// flushTime is how long sending the last spans may take at the end.
 	flushTime = 3 * time.Second
-	// exportErrorInterval is how often it is logged that spans cannot be sent.
+	// exportErrorInterval is the shortest time between two log lines about spans that cannot be sent.
 	exportErrorInterval = 10 * time.Minute
-	// maxFiles is the most files that one piece of work is entered into the traces of; a span holds 128 links.
+	// maxFiles is the most files whose traces one piece of work is entered into; a span holds 128 links.
 	maxFiles = 100
 )
 
-// tracing is where spans go; the zero value drops them.
+// tracing is the destination of spans; the zero value drops them.
 type tracing struct{ provider *sdktrace.TracerProvider }
 
-// Traces reports whether the settings switch traces on: OTEL_TRACES_EXPORTER is otlp, or it is not set and an endpoint is.
+// Traces reports whether the settings switch traces on: OTEL_TRACES_EXPORTER is otlp, or it is not set and an endpoint
+// is.
 func (c Config) Traces() bool {
 	switch strings.ToLower(c.TracesExporter) {
 	case "otlp":
@@ -84,7 +85,7 @@ func (c Config) validateTraces() error {
 	return errors.Join(errs...)
 }
 
-// headers reads name=value pairs, the values in URL encoding. Its error quotes nothing, since a value may be a secret.
+// headers parses name=value pairs with URL-encoded values. Its error quotes nothing, because a value may be a secret.
 func (c Config) headers() (map[string]string, error) {
 	if c.Headers == "" {
 		return nil, nil
@@ -104,7 +105,7 @@ func (c Config) headers() (map[string]string, error) {
 	return headers, nil
 }
 
-// endpoint is where traces go; empty for the default of OTLP, http://localhost:4318.
+// endpoint returns the address that traces go to; empty for OTLP's default, http://localhost:4318.
 func (c Config) endpoint() string {
 	switch {
 	case c.TracesEndpoint != "":
@@ -116,9 +117,9 @@ func (c Config) endpoint() string {
 	return ""
 }
 
-// Trace has t send spans as the settings say, under the program's name, until the returned function is called; that sends
-// what is left. If the settings leave traces off nothing happens. What the settings do not say the SDK takes from its other
-// OTEL_ variables in the environment. A collector that is not there costs spans and nothing else.
+// Trace makes t send spans as the settings say, under the program's name, until the returned function is called, which
+// sends what is left. If the settings leave traces off, nothing happens. For what the settings do not cover, the SDK
+// uses its other OTEL_ variables in the environment. An unreachable collector costs spans and nothing else.
 func (t *Telemetry) Trace(ctx context.Context, cfg Config, program, version string, log *slog.Logger) (stop func() error, err error) {
 	if t == nil || !cfg.Traces() {
 		return func() error { return nil }, nil
@@ -150,7 +151,7 @@ func (t *Telemetry) Trace(ctx context.Context, cfg Config, program, version stri
 		log.Warn("OTEL_RESOURCE_ATTRIBUTES cannot be used in full", "error", err)
 	}
 
-	// The exporter fails in a goroutine of the SDK, which has only this global place to report it.
+	// The exporter fails in a goroutine of the SDK, which can report errors only to this global handler.
 	otel.SetErrorHandler(&exportErrors{log: log})
 
 	t.tracing.provider = sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(origin),
@@ -170,7 +171,7 @@ func (t *Telemetry) Trace(ctx context.Context, cfg Config, program, version stri
 	}, nil
 }
 
-// exportErrors lets one complaint of the SDK through in a while: a collector may be away for long.
+// exportErrors logs at most one error of the SDK per exportErrorInterval, because a collector may be down for long.
 type exportErrors struct {
 	log  *slog.Logger
 	mu   sync.Mutex
@@ -189,21 +190,21 @@ func (c *exportErrors) Handle(err error) {
 	c.last = time.Now()
 
 	if call, ok := errors.AsType[*url.Error](err); ok {
-		err = call.Err // without the address, which may hold a key
+		err = call.Err // omit the address, which may hold a key
 	}
 
 	c.log.Warn("spans cannot be sent and are dropped; check OTEL_EXPORTER_OTLP_ENDPOINT", "error", anyAddress.ReplaceAllString(err.Error(), "the collector"))
 }
 
-// anyAddress is an address within a text.
+// anyAddress matches an address within a text.
 var anyAddress = regexp.MustCompile(`https?://\S*[^\s:]`)
 
-// Tracing reports whether spans are sent, so that a caller need not gather what nobody sees.
+// Tracing reports whether spans are sent, so that a caller need not gather what nobody would see.
 func (t *Telemetry) Tracing() bool { return t != nil && t.tracing.provider != nil }
 
-// fileContext is the root of a file's trace: each service derives it from the file's id, the SHA-256 of its content in hex,
-// so that no service has to carry it along. The trace's id is the first 16 bytes of the hash, the root span's
-// the next 8.
+// fileContext returns the root of a file's trace. Each service derives it from the file's id, the SHA-256 of its
+// content in hex, so that no service has to pass it on. The trace id is the first 16 bytes of the hash, the root span's
+// id is the next 8.
 func fileContext(fileID string) trace.SpanContext {
 	sum, err := hex.DecodeString(fileID)
 	if err != nil || len(sum) != sha256.Size {
@@ -241,19 +242,19 @@ func (fileIDs) NewSpanID(context.Context, trace.TraceID) trace.SpanID {
 	return id
 }
 
-// Work is something that was done, and is over.
+// Work is a piece of work that has ended.
 type Work struct {
-	// Name says what it was, in two or three words that are always the same.
+	// Name says what it was, in two or three words that are the same each time.
 	Name         string
 	Began, Ended time.Time
-	// Err is what went wrong, if anything did. Its text is sent, so it holds no personal data.
+	// Err is what went wrong, if anything did. Its text is sent, so it must hold no personal data.
 	Err error
-	// Counts says how many of what, by snake_case names.
+	// Counts holds numbers by snake_case names.
 	Counts map[string]int
 }
 
-// NoteRoot enters the first work on a file into the file's trace, as its root: its reading. All other work on the file is
-// entered with NoteFile and NoteFiles, by any service, before or after it.
+// NoteRoot enters the first work on a file, reading it, into the file's trace as its root. All other work on the file
+// is entered with NoteFile and NoteFiles, by any service, before or after it.
 func (t *Telemetry) NoteRoot(fileID string, w Work) {
 	if t.Tracing() {
 		ctx := context.WithValue(context.Background(), rootKey{}, fileContext(fileID))
@@ -268,9 +269,9 @@ func (t *Telemetry) NoteFile(fileID string, w Work) {
 	}
 }
 
-// NoteFiles enters work on many files at once, such as a call to AtHoc. It gets a trace of its own, with links to those of up
-// to a hundred of the files, and is entered into each of these too, with a link back. A file may stand in fileIDs more than
-// once.
+// NoteFiles enters work on many files at once, such as a call to AtHoc. The work gets its own trace, with links to the
+// traces of up to a hundred of the files, and is also entered into each of these, with a link back. The same file may
+// occur in fileIDs more than once.
 func (t *Telemetry) NoteFiles(fileIDs []string, w Work) {
 	if !t.Tracing() {
 		return
@@ -307,7 +308,7 @@ func (t *Telemetry) note(ctx context.Context, w Work, options ...trace.SpanStart
 	return span.SpanContext()
 }
 
-// distinct keeps the first of each, in order.
+// distinct returns the ids without repetitions and empty ones, in order.
 func distinct(ids []string) []string {
 	seen := make(map[string]bool, len(ids))
 	var kept []string
@@ -323,8 +324,9 @@ func distinct(ids []string) []string {
 
 func fileAttribute(id string) attribute.KeyValue { return attribute.String("bobosync.file", id) }
 
-// FileHeader writes the root of a file's trace into a message's headers, as W3C's traceparent, so that the broker's own tools
-// and other readers see which trace the message belongs to. This project's readers need no header: they know the file.
+// FileHeader writes the root of a file's trace into a message's headers, as a W3C traceparent, so that the broker's own
+// tools and other readers see which trace the message belongs to. This project's readers need no header: they know the
+// file.
 func (t *Telemetry) FileHeader(fileID string, set func(key, value string)) {
 	if !t.Tracing() {
 		return

@@ -22,8 +22,8 @@ var (
 	fileB = strings.Repeat("cd", 32)
 )
 
-// TestAFilesTrace: what several processes do with a file is one trace, whose id is the beginning of the file's; what concerns
-// many files at once has a trace of its own, with links both ways.
+// TestAFilesTrace: what several processes do with a file forms one trace, whose id is the beginning of the file's id.
+// Work on many files at once has its own trace, with links both ways.
 func TestAFilesTrace(t *testing.T) {
 	c := teletest.StartCollector(t)
 	began := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -87,7 +87,7 @@ func TestAFilesTrace(t *testing.T) {
 	require.Equal(t, "Bearer hunter2", c.Header().Get("Authorization"))
 }
 
-// TestTheStandardVariablesWork: names and samplers of the standard variables work.
+// TestTheStandardVariablesWork: the standard variables for names and samplers work.
 func TestTheStandardVariablesWork(t *testing.T) {
 	c := teletest.StartCollector(t)
 	t.Setenv("OTEL_SERVICE_NAME", "duty")
@@ -109,10 +109,10 @@ func TestTheStandardVariablesWork(t *testing.T) {
 	require.Contains(t, c.Resources(), "service.name=duty")
 }
 
-// TestACollectorThatIsAway costs spans, one line, and nothing else.
+// TestACollectorThatIsAway: it costs spans, one log line, and nothing else.
 func TestACollectorThatIsAway(t *testing.T) {
 	c := teletest.StartCollector(t)
-	c.Status = http.StatusForbidden // 5xx is tried again for a while
+	c.Status = http.StatusForbidden // 5xx would be retried for a while
 	var text bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&text, nil))
 	tel := telemetry.New("dev")

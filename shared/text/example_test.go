@@ -6,7 +6,7 @@ import (
 	"bobosync/shared/text"
 )
 
-// A name that somebody else chose cannot steer the terminal that shows it.
+// A name that somebody else chose cannot control the terminal that shows it.
 func ExampleClean() {
 	fmt.Println(text.Clean("monday\x1b[2J.csv"))
 	// Output: monday\x1b[2J.csv

@@ -13,23 +13,23 @@ import (
 	"unicode/utf8"
 )
 
-// Raw is a text of the program's own, such as a colour, that a [Printer] writes as it is.
+// Raw is the program's own text, such as a colour, that a [Printer] writes unchanged.
 type Raw string
 
-// Printer writes for people: whatever it is given to show is cleaned, and only its formats decide where a line ends. The first
-// error stays, and Err returns it.
+// Printer writes for people. It cleans whatever it is given to show, and only formats decide where a line ends. It
+// keeps the first error, which Err returns.
 type Printer struct {
 	w   io.Writer
 	err error
 }
 
-// To makes a printer.
+// To returns a printer that writes to w.
 func To(w io.Writer) *Printer { return &Printer{w: w} }
 
-// Err is what went wrong with the first write that failed.
+// Err returns the error of the first write that failed.
 func (p *Printer) Err() error { return p.err }
 
-// Printf writes as fmt does, with every argument cleaned that is a text or becomes one.
+// Printf writes as fmt.Printf does, after cleaning every argument that is a text or is shown as one.
 func (p *Printer) Printf(format string, args ...any) {
 	p.write(fmt.Sprintf(format, cleaned(args)...))
 }
@@ -37,7 +37,7 @@ func (p *Printer) Printf(format string, args ...any) {
 // Line writes one text as one line.
 func (p *Printer) Line(s string) { p.write(Clean(s) + "\n") }
 
-// Table writes rows in columns; the first row is the heading. A cell is cleaned.
+// Table writes rows in columns; the first row is the heading. Cells are cleaned.
 func (p *Printer) Table(rows [][]string) {
 	var page bytes.Buffer
 
@@ -51,15 +51,15 @@ func (p *Printer) Table(rows [][]string) {
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 
-	_ = t.Flush() // a buffer takes everything
+	_ = t.Flush() // a buffer accepts everything
 
 	p.write(page.String())
 }
 
-// JSON writes v for scripts, as the function of this name does.
+// JSON writes v for scripts, as the function [JSON] does.
 func (p *Printer) JSON(v any) error { return JSON(p.w, v) }
 
-// CSV writes rows for spreadsheets; the first row is the heading. Each text is made fit for a cell.
+// CSV writes rows for spreadsheets; the first row is the heading. Each text is made safe for a cell by [Cell].
 func (p *Printer) CSV(rows ...[]string) error {
 	w := csv.NewWriter(p.w)
 	for _, row := range rows {
@@ -68,7 +68,7 @@ func (p *Printer) CSV(rows ...[]string) error {
 			cells[i] = Cell(cell)
 		}
 
-		_ = w.Write(cells) // the first error stays
+		_ = w.Write(cells) // Error returns the first error
 	}
 
 	w.Flush()
@@ -113,7 +113,7 @@ func cleaned(args []any) []any {
 			clean[i] = Clean(string(a))
 		default:
 			clean[i] = arg
-			if v := reflect.ValueOf(arg); v.Kind() == reflect.String { // of a type of its own
+			if v := reflect.ValueOf(arg); v.Kind() == reflect.String { // a type based on string
 				clean[i] = Clean(v.String())
 			}
 		}
@@ -122,7 +122,7 @@ func cleaned(args []any) []any {
 	return clean
 }
 
-// Lines are the texts of an error, one for each of those that were joined to it, cleaned.
+// Lines returns the texts of an error, cleaned: one for each error that was joined to it.
 func Lines(err error) []string {
 	var joined interface{ Unwrap() []error }
 	if errors.As(err, &joined) && fmt.Sprint(err) == fmt.Sprint(errors.Join(joined.Unwrap()...)) {
@@ -137,8 +137,8 @@ func Lines(err error) []string {
 	return []string{Clean(err.Error())}
 }
 
-// JSON writes v for scripts, over several lines, in characters that can be seen: the others are written as JSON's escapes, which
-// a reader turns back.
+// JSON writes v for scripts, indented, in visible characters. The others are written as JSON escapes, which a reader
+// decodes again.
 func JSON(w io.Writer, v any) error {
 	e := json.NewEncoder(Escaping(w))
 	e.SetEscapeHTML(false)
@@ -151,8 +151,8 @@ func JSON(w io.Writer, v any) error {
 	return nil
 }
 
-// Escaping returns a writer for JSON that writes characters which cannot be seen as JSON's escapes. Each call takes whole
-// characters.
+// Escaping returns a writer for JSON that replaces invisible characters with JSON escapes. Each Write must contain
+// whole characters.
 func Escaping(w io.Writer) io.Writer { return escaping{w} }
 
 type escaping struct{ io.Writer }
@@ -183,6 +183,6 @@ func (e escaping) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// hidden reports whether a character of a JSON text has to be escaped; encoding/json does it for control characters in texts, and
-// those that are left end its lines.
+// hidden reports whether a character of a JSON text must be escaped. The control characters below 0x80 need not be:
+// encoding/json escapes them within strings, and those that are left end its lines.
 func hidden(r rune) bool { return r >= utf8.RuneSelf && !visible(r) }

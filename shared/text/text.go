@@ -1,5 +1,5 @@
-// Package text writes for people. What others chose (a file's name, an id, AtHoc's words, a certificate's name) is shown so that it
-// can neither steer a terminal nor pass for a line of the program's own: see [Clean].
+// Package text writes for people. Text that others chose (a file's name, an id, AtHoc's words, a certificate's name) is
+// shown so that it can neither control a terminal nor pass for a line of the program's own: see [Clean].
 package text
 
 import (
@@ -11,8 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// Clean shows what cannot be seen, or is more than a character on its line, as an escape: control characters, line breaks, marks
-// that turn the direction of writing, characters of no width, blanks other than the space, and bytes that are no UTF-8.
+// Clean shows as an escape what is invisible, or is more than one character on its line: control characters, line
+// breaks, marks that change the direction of writing, zero-width characters, blanks other than the space, and bytes
+// that are not UTF-8.
 func Clean(s string) string {
 	if clean(s) {
 		return s
@@ -40,18 +41,18 @@ func clean(s string) bool {
 	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !visible(r) }) < 0
 }
 
-// braille is the only character of its kind that shows nothing.
+// braille is the only Braille pattern that shows nothing.
 const braille = '\u2800'
 
-// visible reports whether a character shows something, or is the space.
+// visible reports whether a character shows something or is the space.
 func visible(r rune) bool {
 	return strconv.IsPrint(r) && r != braille &&
 		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// Cell makes a text fit for a cell of a CSV file that somebody opens with a spreadsheet: cleaned, and no formula.
+// Cell makes a text safe for a cell of a CSV file that is opened in a spreadsheet: cleaned, and not a formula.
 func Cell(s string) string {
-	parts := strings.Split(Clean(s), ";") // where the comma is in numbers, spreadsheets take it for the end of a cell
+	parts := strings.Split(Clean(s), ";") // with a decimal comma, spreadsheets end cells at ;
 	for i, part := range parts {
 		if strings.ContainsRune("=+-@＝＋－＠|%", first(strings.TrimLeft(part, ` '"`))) {
 			parts[i] = "'" + part
@@ -89,7 +90,7 @@ func Ago(d time.Duration) string {
 	}
 }
 
-// Seconds shows a time that is given in milliseconds: to the tenth of a second, and as Ago does from a minute on.
+// Seconds shows a duration given in milliseconds: to a tenth of a second below a minute, else as Ago does.
 func Seconds(ms int64) string {
 	if d := time.Duration(ms) * time.Millisecond; d >= time.Minute {
 		return Ago(d)
@@ -97,7 +98,7 @@ func Seconds(ms int64) string {
 	return fmt.Sprintf("%.1f s", float64(ms)/1000)
 }
 
-// When shows a moment in the machine's zone; a dash if it has not come.
+// When shows a moment in the machine's zone; a dash for the zero time.
 func When(t time.Time) string {
 	if t.IsZero() {
 		return "-"
@@ -105,7 +106,8 @@ func When(t time.Time) string {
 	return t.Local().Format(time.DateTime)
 }
 
-// Moment shows a moment in a zone that it names, so that the hour that autumn repeats is unambiguous; a dash if it has not come.
+// Moment shows a moment in a zone and names the zone, so that the hour that autumn repeats is unambiguous; a dash for
+// the zero time.
 func Moment(t time.Time, zone *time.Location) string {
 	if t.IsZero() {
 		return "-"
@@ -129,10 +131,10 @@ func Times(n int) string {
 	return fmt.Sprintf("%d times", n)
 }
 
-// Short shows the beginning of an id, enough to name it by.
+// Short returns the beginning of an id, enough to identify it.
 func Short(id string) string { return id[:min(len(id), 12)] }
 
-// Dash shows a dash for nothing.
+// Dash returns a dash for an empty text.
 func Dash(s string) string {
 	if s == "" {
 		return "-"

@@ -15,7 +15,8 @@ import (
 	"bobosync/shared/text"
 )
 
-// TestClean: what could steer a terminal, or hide, is shown; what can be read stays as it is.
+// TestClean: characters that could control a terminal or hide something are shown as escapes; readable ones stay as
+// they are.
 func TestClean(t *testing.T) {
 	t.Parallel()
 
@@ -70,10 +71,10 @@ type named struct{ name string }
 
 func (n named) String() string { return n.name }
 
-// word is a text of a type of its own, as a service's answers have them.
+// word is a named string type, as services' answers contain them.
 type word string
 
-// TestAPrintersLinesAreItsOwn: no argument begins a line or a colour, however it becomes a text.
+// TestAPrintersLinesAreItsOwn: no argument begins a line or a colour, however it becomes text.
 func TestAPrintersLinesAreItsOwn(t *testing.T) {
 	t.Parallel()
 	const evil = "x\n\x1b[32mOK\u202e"
@@ -109,7 +110,7 @@ func TestErrorsAreLines(t *testing.T) {
 	require.Equal(t, []string{`read: a\nb`}, text.Lines(fmt.Errorf("read: %w", errors.Join(errors.New("a"), errors.New("b")))))
 }
 
-// TestJSONStaysWhatItIs: the text can be seen, and a reader gets what was written.
+// TestJSONStaysWhatItIs: the text is visible, and a reader gets what was written.
 func TestJSONStaysWhatItIs(t *testing.T) {
 	t.Parallel()
 

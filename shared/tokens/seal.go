@@ -16,13 +16,13 @@ import (
 	"bobosync/shared/config"
 )
 
-// sealVersion is the first byte of a sealed token. Another way of sealing gets another one.
+// sealVersion is the first byte of a sealed token. A different way of sealing gets a different number.
 const sealVersion = 1
 
 // errSealed means that a value was not sealed with these credentials, or not by this version.
 var errSealed = errors.New("not sealed with these credentials")
 
-// sealer seals tokens with a key that only who knows the account's secrets can derive.
+// sealer seals tokens with a key that can be derived only from the account's secrets.
 type sealer struct {
 	aead    cipher.AEAD
 	account []byte // additional data: a token of one account cannot be passed off as another's
@@ -31,8 +31,8 @@ type sealer struct {
 
 // newSealer derives everything from the settings.
 func newSealer(a config.AtHoc) (*sealer, error) {
-	// The server's address is left out: replicas may reach one AtHoc by different names or gateways, and if they did not
-	// share its one token then, they would revoke each other's without end.
+	// The server's address is left out: replicas may reach one AtHoc by different names or gateways, and must share its
+	// one token even then. Otherwise they would revoke each other's without end.
 	account := joined(a.OrgCode, a.ClientID, a.Account())
 	sum := sha256.Sum256(account)
 	secret := joined(a.ClientSecret.Reveal(), a.Password.Reveal())
@@ -55,7 +55,7 @@ func newSealer(a config.AtHoc) (*sealer, error) {
 	return &sealer{aead: aead, account: account, name: hex.EncodeToString(sum[:16])}, nil
 }
 
-// joined puts texts together so that no other texts come out the same.
+// joined encodes texts so that no other list of texts has the same encoding.
 func joined(parts ...string) []byte {
 	var out []byte
 	for _, p := range parts {
@@ -76,7 +76,7 @@ func (s *sealer) seal(t athoc.Token) ([]byte, error) {
 	return s.sealBytes(plain, nil), nil
 }
 
-// sealBytes encrypts anything, bound to the account and to what more it goes with.
+// sealBytes encrypts plain, bound to the account and to more; openBytes must be given the same.
 func (s *sealer) sealBytes(plain, more []byte) []byte {
 	return s.aead.Seal([]byte{sealVersion}, nil, plain, slices.Concat(s.account, more))
 }

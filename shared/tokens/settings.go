@@ -10,15 +10,16 @@ import (
 	"bobosync/shared/cas"
 )
 
-// keptSettings is how many sets of settings have a name at once; of more, the oldest loses its own.
+// keptSettings is how many sets of settings can have a name at once; beyond that, the oldest loses its name.
 const keptSettings = 8
 
-// settingsKey is where the names of settings lie in the state bucket.
+// settingsKey returns the key, in the state bucket, of the names of settings.
 func (s *Store) settingsKey() string { return s.key() + "-settings" }
 
-// Settings returns a name for the store's credentials together with further settings, the same for all who have the same. The
-// name is random, since everyone who reads the circuit breaker may see it: a hash of the credentials would let them be guessed.
-// It lies in the bucket, sealed under the credentials; who cannot open any of those there gets a new one.
+// Settings returns a name for the store's credentials together with further settings; all processes with the same
+// settings get the same name. The name is random, since everyone who reads the circuit breaker may see it: a hash of
+// the credentials would let them be guessed. It lies in the bucket, sealed under the credentials; a process that can
+// open none of the names there gets a new one.
 func (s *Store) Settings(ctx context.Context, more ...string) (string, error) {
 	kv, err := s.bucket(ctx)
 	if err != nil {

@@ -1,9 +1,9 @@
-// Package tokens keeps AtHoc's access token where all replicas find it. AtHoc has one token for each organisation: a new one
-// revokes the previous one, so processes that each got their own would drive each other out without end.
+// Package tokens keeps AtHoc's access token where all replicas find it. AtHoc has one token for each organisation: a
+// new one revokes the previous one, so processes that each got their own would revoke one another's without end.
 //
-// The token lies in the state bucket, encrypted (AES-256-GCM) under a key derived from the client secret and the password,
-// so that who can read the broker's store, but does not know the credentials, cannot use it. A value that cannot be
-// decrypted, as after a change of the password, counts as none.
+// The token lies in the state bucket, encrypted (AES-256-GCM) under a key derived from the client secret and the
+// password, so that somebody who can read the broker's store, but does not know the credentials, cannot use it. A value
+// that cannot be decrypted, for instance after a change of the password, counts as none.
 package tokens
 
 import (
@@ -25,21 +25,21 @@ import (
 )
 
 const (
-	// firstPollInterval and maxPollInterval are the waits between looks while another replica gets a token.
+	// firstPollInterval and maxPollInterval bound the waits between checks while another replica gets a token.
 	firstPollInterval = 25 * time.Millisecond
 	maxPollInterval   = 500 * time.Millisecond
-	// keepTime is how long it may take to store a token whose caller was stopped.
+	// keepTime is how long it may take to store a token, or to release its lease, after the caller was stopped.
 	keepTime = 5 * time.Second
-	// maxRefused bounds the memory for tokens known to be of no use.
+	// maxRefused bounds how many tokens are remembered as being of no use.
 	maxRefused = 16
 )
 
-// Store is an [athoc.TokenStore] that all replicas share through the broker's buckets, which have to be there by the time
-// that a token is asked for, and may be lost and made again in between. It is safe for concurrent use and needs no closing.
+// Store is an [athoc.TokenStore] that all replicas share through the broker's buckets. The buckets must exist when a
+// token is asked for; they may be lost and recreated in between. It is safe for concurrent use and needs no closing.
 //
-// The current token is remembered, so that a call costs no round trip to the broker. A token that another replica has got
-// is therefore noticed only when the remembered one nears its end or is refused; then the newer one is taken from the
-// bucket, and AtHoc is not asked.
+// The current token is remembered, so that a call costs no round trip to the broker. A token that another replica has
+// got is therefore noticed only when the remembered one nears its end or is refused; then the newer one is taken from
+// the bucket, without asking AtHoc.
 type Store struct {
 	js   jetstream.JetStream
 	seal *sealer
@@ -48,8 +48,8 @@ type Store struct {
 
 	mu      sync.Mutex
 	current athoc.Token
-	// refused are the fingerprints of tokens that this process has found to be of no use, the latest last. The bucket
-	// can still hold one of them if the broker was not there to take its successor.
+	// refused holds the fingerprints of tokens that this process has found to be of no use, the latest last. The bucket
+	// can still hold one of them if the broker could not be reached to store its successor.
 	refused []string
 }
 
@@ -63,10 +63,10 @@ func New(js jetstream.JetStream, a config.AtHoc, log *slog.Logger) (*Store, erro
 	return &Store{js: js, seal: seal, log: log.With("component", "tokens"), now: time.Now}, nil
 }
 
-// key is where the token lies in the state bucket, and the name of the lease under which it is replaced.
+// key returns the key of the token in the state bucket, which is also the name of the lease under which it is replaced.
 func (s *Store) key() string { return "athoc.token." + s.seal.name }
 
-// Current implements [athoc.TokenStore]. The broker is asked only as long as this process knows of no token.
+// Current implements [athoc.TokenStore]. It asks the broker only as long as this process has no token.
 func (s *Store) Current(ctx context.Context) (athoc.Token, error) {
 	if t := s.remembered(); t.Access != "" {
 		return t, nil
@@ -92,8 +92,9 @@ func (s *Store) Current(ctx context.Context) (athoc.Token, error) {
 	return s.current, nil
 }
 
-// Replace implements [athoc.TokenStore]. While one replica is fetching, the others look for its result. One that dies then
-// holds them up until its lease in the leases' bucket has ended: as long as it holds up the partitions it was working on.
+// Replace implements [athoc.TokenStore]. While one replica is fetching, the others poll for its result. A replica that
+// dies meanwhile holds them up until its lease in the bucket of leases has ended: as long as it holds up the partitions
+// that it was working on.
 func (s *Store) Replace(ctx context.Context, old string, fetch func(context.Context) (athoc.Token, error)) (athoc.Token, error) {
 	s.refuse(old)
 
@@ -127,7 +128,7 @@ func (s *Store) Replace(ctx context.Context, old string, fetch func(context.Cont
 // fetch gets a token and keeps it, while the lease is held.
 func (s *Store) fetch(ctx context.Context, kv jetstream.KeyValue, held *lease.Lease, fetch func(context.Context) (athoc.Token, error)) (athoc.Token, error) {
 	defer s.unlock(ctx, held)
-	// Between the last look and the lease somebody may have finished.
+	// Another replica may have finished between the last check and the taking of the lease.
 	kept, err := s.read(ctx, kv)
 	if err != nil {
 		return athoc.Token{}, err
@@ -147,7 +148,7 @@ func (s *Store) fetch(ctx context.Context, kv jetstream.KeyValue, held *lease.Le
 	}
 
 	s.remember(t)
-	// From here on the predecessor is revoked: whatever happens to the caller, the others need to learn this one.
+	// From here on the predecessor is revoked: whatever happens to the caller, the others must learn of this token.
 	keep, cancelKeep := context.WithTimeout(context.WithoutCancel(ctx), keepTime)
 	defer cancelKeep()
 
@@ -159,7 +160,7 @@ func (s *Store) fetch(ctx context.Context, kv jetstream.KeyValue, held *lease.Le
 	return t, nil
 }
 
-// newer returns the bucket's token, if it may be of use, and remembers it; else the zero token.
+// newer returns the bucket's token and remembers it, if it may be of use; otherwise it returns the zero token.
 func (s *Store) newer(ctx context.Context, kv jetstream.KeyValue) (athoc.Token, error) {
 	kept, err := s.read(ctx, kv)
 	if err != nil || !s.usable(kept.token) {
@@ -185,7 +186,7 @@ func (s *Store) usable(t athoc.Token) bool {
 	return t.Access != "" && s.now().Before(t.Expires)
 }
 
-// refuse notes that a token is of no use any more.
+// refuse records that a token is of no use any more.
 func (s *Store) refuse(fingerprint string) {
 	if fingerprint == "" {
 		return
@@ -222,7 +223,7 @@ func (s *Store) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 }
 
 // lock takes the lease under which a token is fetched. The keeper is made each time: it is needed rarely, and the
-// bucket may be another by then.
+// bucket may have been recreated by then.
 func (s *Store) lock(ctx context.Context) (*lease.Lease, error) {
 	kv, err := s.js.KeyValue(ctx, topology.BucketLeases)
 	if err != nil {
@@ -267,7 +268,7 @@ func (s *Store) read(ctx context.Context, kv jetstream.KeyValue) (kept, error) {
 }
 
 // keep stores a token, replacing the entry with the given revision. If there is another entry by now, fetching took
-// longer than the lease, and somebody else has got a token of his own: that one stays.
+// longer than the lease, and another replica has got a token of its own: that one stays.
 func (s *Store) keep(ctx context.Context, kv jetstream.KeyValue, t athoc.Token, revision uint64) error {
 	value, err := s.seal.seal(t)
 	if err != nil {

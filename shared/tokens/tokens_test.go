@@ -30,7 +30,7 @@ func broker(t *testing.T) (*bustest.Server, jetstream.JetStream) {
 	return brokerFor(t, time.Second)
 }
 
-// brokerFor starts a broker with the buckets for calls that take so long at most.
+// brokerFor starts a broker with the buckets, for calls that take at most that long.
 func brokerFor(t *testing.T, calls time.Duration) (*bustest.Server, jetstream.JetStream) {
 	t.Helper()
 	server := bustest.Start(t)
@@ -50,7 +50,7 @@ func open(t *testing.T, js jetstream.JetStream, a config.AtHoc) *Store {
 	return s
 }
 
-// issuer stands for AtHoc's token end point.
+// issuer plays AtHoc's token endpoint.
 type issuer struct{ issued atomic.Int64 }
 
 func (i *issuer) fetch(context.Context) (athoc.Token, error) {
@@ -281,7 +281,7 @@ func TestTokenThatCouldNotBeSharedDoesNotBringARefusedOneBack(t *testing.T) {
 	second, err := s.Replace(t.Context(), first.Fingerprint(), func(ctx context.Context) (athoc.Token, error) {
 		entry, err := kv.Get(ctx, s.key())
 		require.NoError(t, err)
-		_, err = kv.Put(ctx, s.key(), entry.Value()) // somebody else writes meanwhile
+		_, err = kv.Put(ctx, s.key(), entry.Value()) // another replica writes meanwhile
 		require.NoError(t, err)
 
 		return athocAt.fetch(ctx)

@@ -13,14 +13,15 @@ import (
 // accessTimeout is how long the broker may take to say what this program may do.
 const accessTimeout = 5 * time.Second
 
-// access is what this program may send to at the broker. The zero value is the access of one whom nothing is forbidden.
+// access is what this program may send to at the broker. The zero value is the access of a program to which nothing is
+// forbidden.
 type access struct {
 	limited     bool
 	allow, deny []string
 }
 
-// askAccess asks the broker for this program's own permissions: NATS drops a forbidden request silently, so it is better to know before.
-// Without an answer from the broker nothing counts as forbidden.
+// askAccess asks the broker for this program's own permissions: NATS drops a forbidden request silently, so it is
+// better to know before. Without an answer from the broker nothing counts as forbidden.
 func askAccess(ctx context.Context, nc *nats.Conn) (access, error) {
 	limited, cancel := context.WithTimeout(ctx, accessTimeout)
 	defer cancel()
@@ -38,14 +39,16 @@ func askAccess(ctx context.Context, nc *nats.Conn) (access, error) {
 	return readAccess(answer.Data)
 }
 
-// MayRead reports whether this program may read all that a stream holds, and not just what lies under some of its subjects.
+// MayRead reports whether this program may read everything that a stream holds, and not just what lies under some of
+// its subjects.
 func MayRead(ctx context.Context, nc *nats.Conn, stream string) (bool, error) {
 	mine, err := askAccess(ctx, nc)
 	return mine.may(api("DIRECT.GET.%s", stream)), err
 }
 
-// InOwnAccount reports whether a service is logged in under the account that is its own. Every request from others then comes
-// through an import, for which the server names the sender in a header; where all share one account, nobody does.
+// InOwnAccount reports whether a service is logged in under its own account. Every request from others then arrives
+// through an import, for which the server names the sender in a header. Where all share one account, no sender is
+// named.
 func InOwnAccount(ctx context.Context, nc *nats.Conn, service Service) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, accessTimeout)
 	defer cancel()
@@ -95,7 +98,7 @@ func readAccess(data []byte) (access, error) {
 	return access{limited: true, allow: permissions.Publish.Allow, deny: permissions.Publish.Deny}, nil
 }
 
-// may reports whether this program may send to a subject. A list of what is allowed that is empty allows everything.
+// may reports whether this program may send to a subject. An empty list of allowed subjects allows everything.
 func (a access) may(subject string) bool {
 	if !a.limited {
 		return true

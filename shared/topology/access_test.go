@@ -66,7 +66,7 @@ func TestAccessIsWhatTheServerTells(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestOldServersAreRefused: a server that drops atomic batches in silence is told by its API level.
+// TestOldServersAreRefused: a server that silently drops atomic batches is recognised by its API level.
 func TestOldServersAreRefused(t *testing.T) {
 	t.Parallel()
 
@@ -89,7 +89,7 @@ func TestOldServersAreRefused(t *testing.T) {
 	}
 }
 
-// TestBucketsAreLaidOutAsNATSDoes: the client library makes the same stream of a bucket.
+// TestBucketsAreLaidOutAsNATSDoes: the client library makes the same stream for a bucket.
 func TestBucketsAreLaidOutAsNATSDoes(t *testing.T) {
 	t.Parallel()
 
@@ -104,7 +104,7 @@ func TestBucketsAreLaidOutAsNATSDoes(t *testing.T) {
 
 			want := s.CachedInfo().Config
 			want.Metadata = nil      // the server's own
-			want.AllowRollup = false // with a header, whoever writes one key could remove all others
+			want.AllowRollup = false // with a header, anybody who writes one key could remove all others
 
 			var mine jetstream.StreamConfig
 			for _, p := range (Settings{Replicas: 1, CallTimeout: 1}).resources() {

@@ -9,19 +9,19 @@ import (
 
 // The accounts that are not one user's own.
 const (
-	// AccountStore holds the streams, consumers and buckets, and who makes them.
+	// AccountStore holds the streams, consumers and buckets, and the users who make them and back them up.
 	AccountStore = "BOBO"
 	// AccountSystem is the servers' own.
 	AccountSystem = "SYS"
 )
 
-// questionServers is what all servers answer with the state of their JetStream, in the system account.
+// questionServers is the subject on which all servers report the state of their JetStream, in the system account.
 const questionServers = "$SYS.REQ.SERVER.PING.JSZ"
 
-// Account is a NATS account. Accounts are the boundary between the users, and permissions alone are none: JetStream acts with
-// the rights of the account that it is asked from, and sends its answer to whatever subject a request names for it. In an
-// account of its own a user reaches no subject but those that are lent to it, neither by a request's body nor by the subject
-// for its answer.
+// Account is a NATS account. Accounts are the boundary between the users; permissions alone are none, because JetStream
+// acts with the rights of the account from which it is asked, and sends its answer to whatever subject a request names
+// for it. A user in an account of its own reaches no subject but those that are lent to it, neither by a request's body
+// nor by its reply subject.
 type Account struct {
 	Name string
 	// JetStream reports whether the account has streams.
@@ -34,9 +34,9 @@ type Account struct {
 // Export is what an account lends to others.
 type Export struct {
 	Subject string
-	// Messages are sent to the others; otherwise the others send requests.
+	// Messages is set if messages are sent to the others; otherwise the others send requests.
 	Messages bool
-	// To are the accounts that it is lent to.
+	// To lists the accounts to which it is lent.
 	To []string
 }
 
@@ -46,19 +46,19 @@ type Import struct {
 	Messages      bool
 	// As is the subject under which the borrower knows it; the same one if empty.
 	As string
-	// Share makes the server add to a request from which connection it comes. It does so in a header, and takes away whatever
-	// the client has written there.
+	// Share makes the server add to each request, in a header, the connection that it comes from. The server removes
+	// whatever the client has written there.
 	Share bool
 }
 
-// accountOf names the account that is a user's own.
+// accountOf returns the name of a user's own account.
 func accountOf(user string) string { return strings.ToUpper(user) }
 
-// UserOf names the user whose own account this is.
+// UserOf returns the user to whom an account belongs.
 func UserOf(account string) string { return strings.ToLower(account) }
 
-// Accounts lists the accounts of the broker, with their users, and with the operators who have a key of their own. What is lent
-// and borrowed follows from what the users may do.
+// Accounts lists the accounts of the broker with their users, including the given operators, who have a key of their
+// own. What is lent and borrowed follows from what the users may do.
 func Accounts(operators ...string) []Account {
 	all := map[string]*Account{}
 
@@ -92,13 +92,13 @@ func Accounts(operators ...string) []Account {
 	return list
 }
 
-// Needs lists what a user has to be lent by other accounts.
+// Needs lists what other accounts must lend to the user.
 func (u User) Needs() []Import { return u.borrows() }
 
-// AnsweredByMany reports whether a request for it has more than one message for an answer.
+// AnsweredByMany reports whether a request for it gets more than one message in answer.
 func (i Import) AnsweredByMany() bool { return Export{Subject: i.Subject}.answeredByMany() }
 
-// lend adds a borrower to an export, and makes the export if it is the first.
+// lend adds a borrower to an export, and makes the export for the first borrower.
 func (a *Account) lend(need Import, to string) {
 	for i, e := range a.Exports {
 		if e.Subject == need.Subject {
@@ -110,8 +110,8 @@ func (a *Account) lend(need Import, to string) {
 	a.Exports = append(a.Exports, Export{Subject: need.Subject, Messages: need.Messages, To: []string{to}})
 }
 
-// borrows lists what a user needs of other accounts. Of subjects of which one covers the other only the wider is borrowed: a
-// message that fits two imports would be taken over twice.
+// borrows lists what a user needs of other accounts. If one subject covers another, only the wider one is borrowed: a
+// message that fits two imports would be imported twice.
 func (u User) borrows() []Import {
 	var needs []Import
 	for _, subject := range u.Publish {
@@ -128,7 +128,8 @@ func (u User) borrows() []Import {
 	return needs
 }
 
-// lenderOf returns the account that a subject belongs to. It has no lender if each account has its own.
+// lenderOf returns the import of a subject from the account that it belongs to. If each account has its own such
+// subject, the import names no lender.
 func lenderOf(subject string) Import {
 	for _, service := range []Service{Ingest, Resolver, Publisher, Janitor} {
 		if strings.HasPrefix(subject, controlPrefix+string(service)+".") || strings.HasSuffix(subject, ".bobosync-"+string(service)) {

@@ -1,4 +1,4 @@
-// The accounts as the configuration of a nats-server.
+// This file writes the accounts as the configuration of a nats-server.
 
 package topology
 
@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// AccountsConf writes the accounts, their users and what is lent between them, as the configuration of a nats-server takes it.
+// AccountsConf returns the accounts, their users and what is lent between them, as configuration of a nats-server.
 // Login returns how a user logs in, such as "nkey: …" or "user: …, password: …".
 func AccountsConf(login func(user string) string, operators ...string) string {
 	var b strings.Builder
@@ -38,8 +38,8 @@ func AccountsConf(login func(user string) string, operators ...string) string {
 	return b.String()
 }
 
-// answersTimeout is how long a user may take to answer a request, and maxAnswers how many answers it may give: a janitor offers
-// two services, and both answer an inquiry of NATS's services framework.
+// answersTimeout is how long a user may take to answer a request, and maxAnswers how many answers it may give: a
+// janitor offers two services, and both answer an inquiry of NATS's services framework.
 const (
 	answersTimeout = "1m"
 	maxAnswers     = 4
@@ -116,8 +116,8 @@ func writeImports(b *strings.Builder, imports []Import) {
 	b.WriteString("    ]\n")
 }
 
-// answeredByMany reports whether a request has more than one message for an answer: fetched or read messages, and what every
-// instance of a service, or every server, says.
+// answeredByMany reports whether a request gets more than one message in answer: this is so for messages that are
+// fetched or read, and for what every instance of a service, or every server, says.
 func (e Export) answeredByMany() bool {
 	for _, prefix := range []string{"$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.DIRECT.GET.", "$SRV.", "$SYS."} {
 		if strings.HasPrefix(e.Subject, prefix) {

@@ -1,4 +1,4 @@
-// Settings of streams and consumers that this project leaves alone, and that somebody may have set all the same: a stream that
+// Settings of streams and consumers that this project does not use, but that somebody may have set. A stream that
 // republishes or copies others, or a consumer that delivers to a subject, sends messages past everyone's rights.
 
 package topology
@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// lookedAt are the settings that streamSettings and consumerSettings compare one by one, and those that are the broker's
-// operator's to choose: where replicas are placed, and how they are stored.
+// lookedAt lists the settings that streamSettings and consumerSettings compare one by one, and those that are for the
+// broker's operator to choose: where replicas are placed, and how they are stored.
 var lookedAt = []string{
 	"name", "description", "metadata", "placement", "compression",
 	"subjects", "retention", "storage", "sealed", "deny_delete", "deny_purge", "discard", "num_replicas", "max_bytes", "max_age",
@@ -18,13 +18,13 @@ var lookedAt = []string{
 	"durable_name", "ack_policy", "deliver_policy", "ack_wait", "max_deliver", "max_ack_pending", "filter_subject", "filter_subjects",
 }
 
-// notInPlace are those of the others that a broker does not change in place.
+// notInPlace lists those of the other settings that a broker does not change in place.
 var notInPlace = []string{"mirror", "first_seq", "deliver_subject", "pause_until", "persist_mode"}
 
-// unset are the values of a setting that nobody has set, as a broker reports them.
+// unset lists the values by which a broker reports a setting that nobody has set.
 var unset = []string{``, `null`, `false`, `0`, `""`, `{}`, `[]`, `"none"`, `"instant"`, `"default"`}
 
-// defaults are values that a broker fills in by itself.
+// defaults holds the values that a broker fills in by itself.
 var defaults = map[string]string{"max_waiting": "512"}
 
 // otherSettings compares all settings of two configurations that are not compared one by one.
@@ -56,7 +56,8 @@ func otherSettings(want, have any) []setting {
 	return all
 }
 
-// restore returns have with the settings that are not compared one by one as want has them.
+// restore returns have, in which the settings that are not compared one by one are those of want, if a broker changes
+// them in place.
 func restore[T any](want, have T) T {
 	values := map[string]json.RawMessage{}
 	for key, value := range fields(have) {
@@ -74,13 +75,13 @@ func restore[T any](want, have T) T {
 	var restored T
 	text, err := json.Marshal(values)
 	if err != nil || json.Unmarshal(text, &restored) != nil {
-		return have // these types can be written and read
+		return have // never happens: these types can be marshalled and unmarshalled
 	}
 
 	return restored
 }
 
-// fields are the settings of a configuration by their names on the wire.
+// fields returns the settings of a configuration by their names on the wire.
 func fields(config any) map[string]string {
 	var values map[string]json.RawMessage
 	text, err := json.Marshal(config)
@@ -96,7 +97,7 @@ func fields(config any) map[string]string {
 	return all
 }
 
-// plain is a value for people; all that nobody has set look alike.
+// plain returns a value for people; all values of an unset setting look alike.
 func plain(value string) string {
 	if slices.Contains(unset, value) {
 		return "not set"

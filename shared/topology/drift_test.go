@@ -10,8 +10,8 @@ import (
 	"bobosync/shared/bustest"
 )
 
-// TestWhatNobodyAskedForIsFound: each setting by which a stream or a consumer could send or take messages past everyone's
-// rights, or lose them, is told of and fixed where a broker can.
+// TestWhatNobodyAskedForIsFound: each setting by which a stream or a consumer could send or take messages past
+// everyone's rights, or lose them, is reported, and fixed where a broker can change it.
 func TestWhatNobodyAskedForIsFound(t *testing.T) {
 	t.Parallel()
 	js := bustest.Start(t).Connect(t).JS

@@ -9,9 +9,10 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestWhatPeopleMayChange: whatever an operator's key may do, by whatever program (commands, the console, tools of NATS), is a request to an endpoint,
-// whose orders and looks into the past are recorded, or changes nothing; but for AtHoc's token and the console's ended sessions. A viewer's
-// key may ask nothing that is recorded, since he orders nothing, and writes nothing at all.
+// TestWhatPeopleMayChange: whatever an operator's key allows, by whatever program (commands, the console, tools of
+// NATS), either changes nothing or is a request to an endpoint whose orders and reads of a person's past are recorded.
+// The exceptions are AtHoc's token and the console's ended sessions. A viewer's key allows no request that is recorded,
+// since viewers give no orders, and writes nothing at all.
 func TestWhatPeopleMayChange(t *testing.T) {
 	t.Parallel()
 

@@ -7,31 +7,33 @@ import (
 	"strings"
 )
 
-// The users of a broker that keeps its users apart, beside those named after the services.
+// The users of a broker that keeps its users apart, in addition to those named after the services.
 const (
-	// UserProvision makes streams, consumers and buckets, and changes their settings. It reads and deletes no message.
+	// UserProvision makes streams, consumers and buckets, and changes their settings. It can neither read nor delete
+	// messages.
 	UserProvision = "provision"
-	// UserOperator gives all orders that operators have.
+	// UserOperator may give all orders that operators have.
 	UserOperator = "operator"
-	// UserViewer looks and changes nothing.
+	// UserViewer may look at things, and change nothing.
 	UserViewer = "viewer"
-	// UserBackup takes copies of dead letters, the journal, the audit, the history and the mapping, and puts them back where there are none.
+	// UserBackup takes copies of dead letters, the journal, the audit, the history and the mapping, and puts them back
+	// where there are none.
 	UserBackup = "backup"
-	// UserGuest is a client that comes over the port of the broker inside the all-in-one program; see Guest.
+	// UserGuest is a client that connects over the port of the broker inside the all-in-one program; see Guest.
 	UserGuest = "guest"
-	// UserMonitor looks at the servers, in the system account. It sees nothing of the messages.
+	// UserMonitor looks at the servers, in the system account. It sees no messages.
 	UserMonitor = "monitor"
 )
 
-// SubjectServers is where the users who may do so ask all servers how JetStream is set. The broker's configuration maps it to
-// the system account.
+// SubjectServers is where users with the right to do so ask all servers how JetStream is set. The broker's
+// configuration maps it to the system account.
 const SubjectServers = "bobo.broker.jetstream"
 
-// userInfo is where everyone asks for his own permissions.
+// userInfo is where every user asks for its own permissions.
 const userInfo = "$SYS.REQ.USER.INFO"
 
-// User is a user's rights at a broker that keeps its users apart. What is not listed is refused. Subjects are as NATS's
-// permissions take them, with wildcards.
+// User is a user's rights at a broker that keeps its users apart. Whatever is not listed is refused. Subjects are
+// written as in NATS's permissions, with wildcards.
 type User struct {
 	Name, Account string
 	// About says in a sentence what the user is for.
@@ -44,12 +46,12 @@ type User struct {
 	Answers bool
 }
 
-// Inbox is the prefix of the subjects on which a user gets its answers. Each user has one of its own, so that nobody
-// receives what others have asked for.
+// Inbox returns the prefix of the subjects on which a user gets its answers. Each user has one of its own, so that
+// nobody receives what others have asked for.
 func Inbox(user string) string { return "_INBOX_" + user }
 
-// Users lists the users of the broker, with the operators who have a key of their own. It is where permissions are declared:
-// the broker's configuration is generated from it.
+// Users lists the users of the broker, including the given operators, who have a key of their own. Permissions are
+// declared here: the broker's configuration is generated from them.
 func Users(operators ...string) []User {
 	all := []User{
 		ingestUser(), resolverUser(), publisherUser(), janitorUser(),
@@ -63,19 +65,19 @@ func Users(operators ...string) []User {
 	return all
 }
 
-// Guest is a client that comes over the port of the broker inside the all-in-one program: it has the token that lies in the data directory, and gives
-// all orders that operators have.
+// Guest returns the user of clients that connect over the port of the broker inside the all-in-one program. Such a
+// client has the token that lies in the data directory, and may give all orders that operators have.
 func Guest() User {
 	return operatorUser(UserGuest, "has the token that lies in the data directory, and gives all orders that operators have")
 }
 
-// operatorPrefix begins the users that are one operator's own.
+// operatorPrefix begins the names of users that are one operator's own.
 const operatorPrefix = UserOperator + "-"
 
-// OperatorUser is the user of an operator who has a key of his own, and OperatorOf names the operator whose own a user is.
+// OperatorUser returns the user of an operator who has a key of their own.
 func OperatorUser(name string) string { return operatorPrefix + name }
 
-// OperatorOf is described at OperatorUser; own is false for a user that several may be.
+// OperatorOf returns the operator whose own user this is; own is false for a user that several people may share.
 func OperatorOf(user string) (name string, own bool) { return strings.CutPrefix(user, operatorPrefix) }
 
 var operatorName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
@@ -86,8 +88,8 @@ func IsOperatorName(name string) bool { return operatorName.MatchString(name) }
 // rights gathers the permissions of one user.
 type rights struct{ User }
 
-// newRights begins with what everyone who works with the streams has: to ask who he is, and to receive answers. Each user has
-// an account of its own; see Accounts.
+// newRights begins with what every user who works with the streams may do: ask for its own permissions, and receive
+// answers. Each user has an account of its own; see Accounts.
 func newRights(name, about string) *rights {
 	r := &rights{User{Name: name, Account: accountOf(name), About: about, Subscribe: []string{Inbox(name) + ".>"}}}
 	r.publish(userInfo, "$JS.API.INFO")
@@ -99,24 +101,25 @@ func (r *rights) subscribe(subjects ...string) { r.Subscribe = append(r.Subscrib
 
 func api(format string, args ...any) string { return "$JS.API." + fmt.Sprintf(format, args...) }
 
-// bucketStream is the stream that holds a bucket.
+// bucketStream returns the name of the stream that holds a bucket.
 func bucketStream(bucket string) string { return "KV_" + bucket }
 
-// streamInfo lets the user see the settings and the state of streams, not what is in them.
+// streamInfo lets the user see the settings and the state of streams, but not what is in them.
 func (r *rights) streamInfo(streams ...string) {
 	for _, s := range streams {
 		r.publish(api("STREAM.INFO.%s", s))
 	}
 }
 
-// createStream lets the user make a stream and change its settings, but not delete it. A user who may do this can have the broker send
-// anything anywhere in the account of the streams (a stream can republish, and copy others), so it is for UserProvision alone.
+// createStream lets the user make a stream and change its settings, but not delete it. A user with this right can make
+// the broker send anything anywhere in the account of the streams (a stream can republish, and copy others), so it is
+// for UserProvision alone.
 func (r *rights) createStream(stream string) {
 	r.streamInfo(stream)
 	r.publish(api("STREAM.CREATE.%s", stream), api("STREAM.UPDATE.%s", stream))
 }
 
-// createConsumer is the same for a consumer, whose settings can name a subject to deliver to.
+// createConsumer does the same for a consumer, whose settings can name a subject to deliver to.
 func (r *rights) createConsumer(stream, consumer string) {
 	r.consumerInfo(stream, consumer)
 	r.publish(api("CONSUMER.CREATE.%s.%s", stream, consumer))
@@ -127,8 +130,9 @@ func (r *rights) consumerInfo(stream, consumer string) {
 	r.publish(api("CONSUMER.INFO.%s.%s", stream, consumer))
 }
 
-// consume lets the user fetch from a consumer that is there, and acknowledge. Both forms of an acknowledgement's subject are as long as the
-// server's, so that none fits both: an acknowledgement can ask for the next message, and a short one of another consumer would fit the long one here.
+// consume lets the user fetch from an existing consumer, and acknowledge. Both forms of an acknowledgement's subject
+// are as long as the server's, so that no subject fits both: an acknowledgement can ask for the next message, and a
+// short one for another consumer would fit the long form here.
 func (r *rights) consume(stream, consumer string) {
 	r.consumerInfo(stream, consumer)
 	r.publish(api("CONSUMER.MSG.NEXT.%s.%s", stream, consumer),
@@ -167,8 +171,9 @@ func (r *rights) writeKeys(bucket string, keys ...string) {
 // controlPrefix begins the subjects of requests: bobo.control.<service>.<endpoint>.
 const controlPrefix = "bobo.control."
 
-// Endpoints by their callers: services alone, everyone who reads, and operators who give orders. Each endpoint of a service stands in
-// just one of these lists, which is its declaration: shared/control serves no other, and records every order in the audit.
+// Endpoints by their callers: services alone, everyone who reads, and operators who give orders. Each endpoint of a
+// service is in exactly one of these lists, which is its declaration: shared/control serves no other, and records every
+// order in the audit.
 var (
 	serviceEndpoints = map[Service][]string{Resolver: {"observe"}, Ingest: {"purge"}, Janitor: {"forget"}}
 	readEndpoints    = map[Service][]string{
@@ -178,9 +183,9 @@ var (
 		Janitor:   {"state", "mapping", "reconcile-report", "journal"},
 	}
 
-	// What only operators see, though it is no order: it names workers.
+	// Reads for operators only, though they are no orders: they name workers.
 	operatorReads = map[Service][]string{Ingest: {"slowest"}, Resolver: {"held-show", "file-calls", "erase-show", "replay-forecast", "dead-forecast"}, Janitor: {"mapping-held"}}
-	// Looks of operators into a person's past, which are recorded in the audit as orders are.
+	// Operators' reads of a person's past, which are recorded in the audit like orders.
 	auditedReads   = map[Service][]string{Resolver: {"worker-past", "on-duty"}, Ingest: {"bookings"}}
 	orderEndpoints = map[Service][]string{
 		Ingest:    {"mute-feed", "check"},
@@ -203,7 +208,7 @@ const (
 	Ordering EndpointKind = "ordering"
 )
 
-// KindOf returns what an endpoint of a service is declared as; it is empty for one that is not.
+// KindOf returns the kind that an endpoint of a service is declared as; it is empty for an undeclared endpoint.
 func KindOf(service Service, endpoint string) EndpointKind {
 	in := func(declared map[Service][]string) bool { return slices.Contains(declared[service], endpoint) }
 	switch {
@@ -218,7 +223,7 @@ func KindOf(service Service, endpoint string) EndpointKind {
 	}
 }
 
-// IsAuditedRead reports whether a look is written into the audit before it is answered.
+// IsAuditedRead reports whether a read is recorded in the audit before it is answered.
 func IsAuditedRead(service Service, endpoint string) bool {
 	return slices.Contains(auditedReads[service], endpoint)
 }
@@ -230,8 +235,8 @@ func (r *rights) ask(service Service, endpoints ...string) {
 	}
 }
 
-// answer lets a service answer requests, and the inquiries of NATS's services framework. What it is ordered it writes into its own
-// chain of the audit.
+// answer lets a service answer requests, and the inquiries of NATS's services framework. The service writes the orders
+// that it gets into its own chain of the audit.
 func (r *rights) answer(service Service) {
 	r.Answers = true
 	r.streamInfo(StreamAudit)
@@ -252,12 +257,12 @@ func inquiry(verb string, service Service) string {
 	return "$SRV." + verb + ".bobosync-" + string(service)
 }
 
-// The keys of what all callers of AtHoc share: the circuit breaker and the broker's clock, and the access token with the lease under
-// which it is replaced.
+// The keys of what all callers of AtHoc share: the circuit breaker and the broker's clock, and the access token with
+// the lease under which it is replaced.
 var (
 	breakerKeys = []string{"athoc.brake", "clock"}
 	tokenKeys   = []string{"athoc.token.*"}
-	// pauseKey is an operator's pause, which publishers alone write.
+	// pauseKey is the key of an operator's pause, which only publishers write.
 	pauseKey = "athoc.pause"
 )
 
@@ -277,7 +282,7 @@ func (r *rights) shareToken() {
 	r.writeKeys(BucketLeases, tokenKeys...)
 }
 
-// needs lists the streams (buckets too, by their stream) of others that a service cannot begin without.
+// needs lists the streams of others that a service cannot begin without; a bucket is listed by its stream.
 var needs = map[Service][]string{
 	Ingest:    {StreamUpdates, bucketStream(BucketState)},
 	Resolver:  {StreamEntries, StreamAcks, StreamMapping, bucketStream(BucketCalls)},
@@ -285,7 +290,8 @@ var needs = map[Service][]string{
 	Janitor:   {bucketStream(BucketState), bucketStream(BucketLeases)},
 }
 
-// ownResources lets a service see what it owns and what it needs of others, and fetch from its consumers. It makes none of it.
+// ownResources lets a service see what it owns and what it needs of others, and fetch from its consumers. It does not
+// let the service make any of that.
 func (r *rights) ownResources(me Service) {
 	var s Settings
 	for _, p := range s.resources() {
@@ -317,11 +323,11 @@ func ingestUser() User {
 	r.answer(Ingest)
 	r.publish(entriesPrefix+"*", DeadSubject(string(Ingest)))
 	r.publish(api("STREAM.PURGE.%s", StreamEntries))
-	r.read(StreamEntries) // for their age
+	r.read(StreamEntries) // to see how old they are
 	r.readKeys(BucketState, KeyResolverEpoch)
 	r.writeKeys(BucketState, FeedKey("*"))
 	r.ask(Resolver, "state") // which rows wait for a person
-	// Whether anything is still under way anywhere.
+	// To see whether anything is still under way anywhere.
 	r.consumerInfo(StreamEntries, ConsumerResolverEntries)
 
 	for partition := range Partitions {
@@ -350,8 +356,8 @@ func resolverUser() User {
 	return r.user()
 }
 
-// eraseWorkers lets the resolver delete what is stored of a worker, and take him out of what belongs to the audit's records: those hold a hash
-// of it, so that nothing else can be put there unseen.
+// eraseWorkers lets the resolver delete what is stored of a worker, and remove the worker from what belongs to the
+// audit's records. The records hold a hash of that, so that nothing else can be put there unnoticed.
 func (r *rights) eraseWorkers() {
 	for _, s := range []string{StreamEntries, StreamUpdates, StreamAcks, StreamHistory} {
 		r.publish(api("STREAM.MSG.DELETE.%s", s))
@@ -405,7 +411,7 @@ func janitorUser() User {
 	return r.user()
 }
 
-// observe lets the janitor read what the verdict is judged from, as a person who asks for the status does.
+// observe lets the janitor read what the verdict is judged from, like a person who asks for the status.
 func (r *rights) observe() {
 	var s Settings
 	for _, p := range s.resources() {
@@ -473,7 +479,7 @@ func operatorUser(name, about string) User {
 		}
 	}
 
-	r.shareToken() // to check AtHoc without driving the services' token out
+	r.shareToken() // to check AtHoc without revoking the services' token
 	r.writeKeys(BucketState, KeyConsoleEnded)
 
 	return r.user()
@@ -485,8 +491,8 @@ func viewerUser() User {
 	return r.user()
 }
 
-// backupUser has nothing to do with what is on its way: the services fill an empty broker, and an old copy of the updates would
-// be sent to AtHoc as if it were the latest.
+// backupUser has no rights to what is on its way: the services refill an empty broker, and an old copy of the updates
+// would be sent to AtHoc as if it were the latest.
 func backupUser() User {
 	r := newRights(UserBackup, "takes copies of dead letters, the journal, the audit, the history and the mapping, and puts them back where there are none")
 	r.Account = AccountStore // a copy travels past the accounts' boundary

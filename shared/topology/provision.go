@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// MinAPILevel is the JetStream API level of nats-server 2.12, the first that takes atomic batches. An older server drops
-// the setting in silence.
+// MinAPILevel is the JetStream API level of nats-server 2.12, the first that takes atomic batches. An older server
+// silently drops the setting.
 const MinAPILevel = 3
 
 // ErrMissing means that a resource is not there, and that this program may not make it.
@@ -28,8 +28,8 @@ const (
 // Option changes how Provision works.
 type Option func(*provisioner)
 
-// WithLog gives Provision the log on which to warn of resources that are not as this service's settings want them, and that it may not, or
-// does not, change.
+// WithLog sets the log on which Provision warns of resources that differ from this service's settings, if it may not or
+// does not change them.
 func WithLog(log *slog.Logger) Option { return func(p *provisioner) { p.log = log } }
 
 type provisioner struct {
@@ -37,15 +37,15 @@ type provisioner struct {
 	me     Service
 	access access
 	log    *slog.Logger
-	// timeout is how long the resources of others are waited for.
+	// timeout is how long to wait for the resources of others.
 	timeout time.Duration
 }
 
-// Provision makes what is missing, and brings what the service owns to the wanted settings. It destroys nothing: a change that
-// would drop messages is left out and warned of. It may run at the same time in several services.
+// Provision makes what is missing, and brings what the service owns to the wanted settings. It destroys nothing: a
+// change that would drop messages is left out, with a warning. Several services may run it at the same time.
 //
-// At a broker that keeps its users apart a service makes nothing: it waits half a minute for what it needs, and then fails with
-// an error that wraps ErrMissing and says who makes it.
+// At a broker that keeps its users apart, a service makes nothing: it waits half a minute for what it needs, and then
+// fails with an error that wraps ErrMissing and says who makes it.
 func Provision(ctx context.Context, js jetstream.JetStream, s Settings, me Service, options ...Option) error {
 	p := &provisioner{js: js, me: me, log: slog.New(slog.DiscardHandler), timeout: missingTimeout}
 	for _, o := range options {
@@ -78,7 +78,7 @@ func (p *provisioner) provide(ctx context.Context, resources []resource) error {
 	for _, res := range resources {
 		needed := p.needs(res)
 		if !needed && !p.access.may(res.creation()) {
-			continue // neither this service's to make nor to see
+			continue // this service neither needs it nor may make it
 		}
 
 		there, err := p.ensure(ctx, res)
@@ -99,8 +99,8 @@ func (p *provisioner) needs(res resource) bool {
 	return p.me.owns(res.Name) || slices.Contains(needs[p.me], res.stream.Name)
 }
 
-// ensure creates a resource that is missing, repairs one that the service owns, and warns of what stays different from what is wanted. It
-// returns false for a resource that is missing and that the service may not make.
+// ensure creates a resource that is missing, repairs one that the service owns, and warns of what remains different
+// from what is wanted. It returns false for a resource that is missing and that the service may not make.
 func (p *provisioner) ensure(ctx context.Context, res resource) (there bool, err error) {
 	have, err := res.get(ctx, p.js)
 	if err != nil {
@@ -135,8 +135,8 @@ func (p *provisioner) ensure(ctx context.Context, res resource) (there bool, err
 	return true, p.report(res, todo)
 }
 
-// report warns of what is not as wanted. It is an error if a resource of the service's own is of the wrong kind: the work would
-// go wrong with it.
+// report warns of settings that are not as wanted. It returns an error for a wrong retention or ack policy: the work
+// would go wrong with it.
 func (p *provisioner) report(res resource, left []Change) error {
 	if len(left) == 0 {
 		return nil
@@ -203,7 +203,7 @@ func (p *provisioner) await(ctx context.Context, missing []resource) error {
 	}
 }
 
-// unavailable says what to do about what is missing.
+// unavailable returns an error that says what to do about missing resources.
 func (p *provisioner) unavailable(missing []resource) error {
 	first := missing[0]
 	if p.access.limited {
@@ -236,7 +236,7 @@ func requireServer(ctx context.Context, js jetstream.JetStream) error {
 	return checkLevel(info.API.Level, js.Conn().ConnectedServerVersion())
 }
 
-// checkLevel refuses a server that is too old. Its version is only reported: what counts is the level.
+// checkLevel refuses a server that is too old. Only the level counts; the version is for the error text.
 func checkLevel(level int, version string) error {
 	if level >= MinAPILevel {
 		return nil
@@ -246,8 +246,8 @@ func checkLevel(level int, version string) error {
 		version, level, MinAPILevel)
 }
 
-// Identity returns the moment at which the broker made a stream. Another moment for the same name means that the store
-// was lost, and with it everything that was on its way.
+// Identity returns the moment at which the broker made a stream. A different moment for the same name means that the
+// store was lost, and with it everything that was on its way.
 func Identity(ctx context.Context, js jetstream.JetStream, stream string) (string, error) {
 	s, err := js.Stream(ctx, stream)
 	if err != nil {

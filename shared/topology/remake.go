@@ -9,13 +9,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// unwatched are the streams and buckets whose loss ends no service's session: it would go unrepaired until something restarts. What
-// brings statuses to AtHoc is not among them.
+// unwatched lists the streams and buckets whose loss ends no service's session: it would go unrepaired until something
+// restarts. Nothing that brings statuses to AtHoc is among them.
 var unwatched = []string{StreamDead, StreamJournal, StreamAudit, BucketAudit, StreamHistory}
 
-// Remake makes those of the unwatched parts of a broker's store that are missing and were at the last look, as far as this program's key
-// may: at the first look somebody else may be about to make them, and operators are to see it. It returns the names of those that are
-// missing now, for the next look, and an error that has all that could not be looked at or made.
+// Remake makes the unwatched parts of a broker's store that are missing now and were missing at the previous check, as
+// far as this program's key allows. At the first check somebody else may be about to make them, and operators should
+// get to see the loss. It returns the names of those that are missing now, for the next check, and an error that joins
+// everything that could not be checked or made.
 func Remake(ctx context.Context, js jetstream.JetStream, s Settings, before []string, log *slog.Logger) (missing []string, err error) {
 	access, err := askAccess(ctx, js.Conn())
 	if err != nil {
@@ -36,7 +37,7 @@ func Remake(ctx context.Context, js jetstream.JetStream, s Settings, before []st
 			}
 		}
 
-		errs = append(errs, err) // it holds up none of the others
+		errs = append(errs, err) // an error does not hold up the others
 		if have.missing {
 			missing = append(missing, res.Name)
 		}

@@ -35,7 +35,7 @@ type Resource struct {
 // String names the resource for people.
 func (p Resource) String() string { return string(p.Kind) + " " + p.Name }
 
-// resource is a resource with what it should be.
+// resource is a Resource with the settings that it should have.
 type resource struct {
 	Resource
 	stream   jetstream.StreamConfig // of a stream, or of the stream that holds a bucket
@@ -66,8 +66,8 @@ func (s Settings) resources() []resource {
 	return all
 }
 
-// bucketConfig is the stream of a bucket, as NATS lays buckets out (its ADR-8), but for rollups: with a header alone, a user who may
-// write one key could remove all others, leases among them.
+// bucketConfig returns the stream of a bucket, as NATS lays buckets out (its ADR-8), but without rollups: with a header
+// alone, a user who may write one key could remove all others, leases among them.
 func bucketConfig(b jetstream.KeyValueConfig) jetstream.StreamConfig {
 	duplicates := 2 * time.Minute
 	if b.TTL > 0 {
@@ -82,7 +82,7 @@ func bucketConfig(b jetstream.KeyValueConfig) jetstream.StreamConfig {
 	}
 }
 
-// creation is the subject of the request that makes the resource.
+// creation returns the subject of the request that makes the resource.
 func (r resource) creation() string {
 	if r.Kind == KindConsumer {
 		return api("CONSUMER.CREATE.%s.%s", r.Stream, r.Name)
@@ -90,7 +90,7 @@ func (r resource) creation() string {
 	return api("STREAM.CREATE.%s", r.stream.Name)
 }
 
-// change is the subject of the request that changes its settings.
+// change returns the subject of the request that changes the resource's settings.
 func (r resource) change() string {
 	if r.Kind == KindConsumer {
 		return r.creation()
@@ -139,7 +139,7 @@ type Change struct {
 	Setting string `json:"setting"`
 	Have    string `json:"have"`
 	Want    string `json:"want"`
-	// Refused says why the setting is left as it is; empty if it can be changed in place and nothing is lost by that.
+	// Refused says why the setting is left as it is; empty if it can be changed in place without losing anything.
 	Refused string `json:"refused,omitempty"`
 }
 
@@ -156,7 +156,7 @@ type setting struct {
 	loses string
 }
 
-// changes lists the settings of which the text differs.
+// changes lists the settings whose texts differ.
 func changes(settings []setting) []Change {
 	var out []Change
 	for _, s := range settings {
@@ -183,7 +183,7 @@ func text(v any) string {
 	return fmt.Sprint(v)
 }
 
-// changes lists the settings in which the resource is not as wanted.
+// changes lists the settings of the resource that are not as wanted.
 func (f found) changes(now time.Time) []Change {
 	if f.Kind == KindConsumer {
 		return changes(consumerSettings(f.consumer, f.consumerInfo.Config))
@@ -216,8 +216,8 @@ func streamSettings(want, have jetstream.StreamConfig, state jetstream.StreamSta
 	}...)
 }
 
-// shorterLease says why leases are not made shorter: a holder counts on the time that its lease was granted for, and another would
-// take it before that.
+// shorterLease returns why leases are not made shorter; "" if they may be. A holder counts on the time for which its
+// lease was granted, and another process would take the lease before that has passed.
 func shorterLease(want, have jetstream.StreamConfig, state jetstream.StreamState) string {
 	if want.Name != bucketStream(BucketLeases) || want.MaxAge >= have.MaxAge || state.Msgs == 0 {
 		return ""
@@ -225,7 +225,8 @@ func shorterLease(want, have jetstream.StreamConfig, state jetstream.StreamState
 	return fmt.Sprintf("leases may be held that were granted for longer; it is changed when publishers and janitors have been stopped for %s", have.MaxAge)
 }
 
-// tooManyBytes says what a limit of bytes would drop. A stream that refuses new messages when it is full drops none.
+// tooManyBytes returns what a limit of bytes would drop; "" if nothing. A stream that refuses new messages when it is
+// full drops none.
 func tooManyBytes(want jetstream.StreamConfig, state jetstream.StreamState) string {
 	if want.MaxBytes <= 0 || state.Bytes <= uint64(want.MaxBytes) || want.Discard != jetstream.DiscardOld {
 		return ""
@@ -260,7 +261,7 @@ func consumerSettings(want, have jetstream.ConsumerConfig) []setting {
 	}...)
 }
 
-// filters gathers what a consumer keeps in either of two places.
+// filters returns the filters of a consumer, which keeps them in either of two fields.
 func filters(c jetstream.ConsumerConfig) []string {
 	if c.FilterSubject != "" {
 		return []string{c.FilterSubject}
@@ -278,12 +279,12 @@ func Differences(want, have jetstream.StreamConfig) []string {
 	return diff
 }
 
-// BucketDifferences is the same for the stream of a bucket, and ConsumerDifferences for a consumer.
+// BucketDifferences is like Differences, for the stream of a bucket.
 func BucketDifferences(want jetstream.KeyValueConfig, have jetstream.StreamConfig) []string {
 	return Differences(bucketConfig(want), have)
 }
 
-// ConsumerDifferences is described at BucketDifferences.
+// ConsumerDifferences is like Differences, for a consumer.
 func ConsumerDifferences(want, have jetstream.ConsumerConfig) []string {
 	var diff []string
 	for _, c := range changes(consumerSettings(want, have)) {
@@ -293,7 +294,7 @@ func ConsumerDifferences(want, have jetstream.ConsumerConfig) []string {
 	return diff
 }
 
-// create makes the resource. One that another process has made meanwhile is as good.
+// create makes the resource. If another process has made it meanwhile, that is just as good.
 func (r resource) create(ctx context.Context, js jetstream.JetStream) error {
 	var err error
 	if r.Kind == KindConsumer {
@@ -311,8 +312,8 @@ func (r resource) create(ctx context.Context, js jetstream.JetStream) error {
 	return r.wrap("make", err)
 }
 
-// apply brings the resource to what it should be, and returns the changes that are refused. Where
-// replicas are placed, and how they are stored, stays as somebody has set it.
+// apply brings the resource to the wanted settings, and returns the changes that are refused. Where replicas are
+// placed, and how they are stored, stays as somebody has set it.
 func (f found) apply(ctx context.Context, js jetstream.JetStream, todo []Change) (left []Change, err error) {
 	do := func(name string) bool {
 		return slices.ContainsFunc(todo, func(c Change) bool { return c.Setting == name && c.Refused == "" })
@@ -372,7 +373,7 @@ func applyStream(have, want jetstream.StreamConfig, do func(string) bool) jetstr
 	set("duplicate window", func() { have.Duplicates = want.Duplicates })
 
 	if have.MaxAge > 0 && have.Duplicates > have.MaxAge {
-		have.Duplicates = have.MaxAge // a server takes no other
+		have.Duplicates = have.MaxAge // a server takes no longer one
 	}
 
 	return have

@@ -19,7 +19,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// strict is a broker that keeps its users apart; a user's password is its name.
+// strict is a broker that keeps its users apart; each user's password is the user's name.
 type strict struct {
 	t  *testing.T
 	ns *server.Server
@@ -71,7 +71,8 @@ func (s *strict) streams() []string {
 	return names
 }
 
-// TestServicesFindWhatTheProvisionerMade: each with its own rights, before and after it was made, and nothing is refused.
+// TestServicesFindWhatTheProvisionerMade: each service starts with its own rights, before and after everything was
+// made, and nothing is refused.
 func TestServicesFindWhatTheProvisionerMade(t *testing.T) {
 	t.Parallel()
 
@@ -97,7 +98,7 @@ func TestServicesFindWhatTheProvisionerMade(t *testing.T) {
 	}
 }
 
-// TestAServiceMakesNothing: it says what it lacks and whose key makes it.
+// TestAServiceMakesNothing: it reports what it lacks, and whose key makes that.
 func TestAServiceMakesNothing(t *testing.T) {
 	t.Parallel()
 
@@ -111,7 +112,7 @@ func TestAServiceMakesNothing(t *testing.T) {
 	require.Empty(t, s.streams())
 }
 
-// TestDifferencesOfOthersAreWarnedOf: a service does not change what others own, but says that it is otherwise.
+// TestDifferencesOfOthersAreWarnedOf: a service does not change what others own, but warns that it differs.
 func TestDifferencesOfOthersAreWarnedOf(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
@@ -133,7 +134,7 @@ func TestDifferencesOfOthersAreWarnedOf(t *testing.T) {
 	require.Empty(t, log.String())
 }
 
-// TestAPartOfAnotherKindIsNotUsed: the work would go wrong with it.
+// TestAPartOfAnotherKindIsNotUsed: the work would go wrong with a part of the wrong kind.
 func TestAPartOfAnotherKindIsNotUsed(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)

@@ -11,21 +11,21 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// minStreamBytes is the least that a stream of a bounded size is made for.
+// minStreamBytes is the least size with which a stream of a bounded size is made.
 const minStreamBytes = 8 << 20
 
 // ErrNoRoom means that the broker has no room on its disk, or within the account's limits, for what is to be made.
 var ErrNoRoom = errors.New("the broker has no room for it: make room on its disk, or lower ENTRIES_MAX_BYTES or HISTORY_MAX_BYTES")
 
-// noRoom reports whether a broker refused something for want of room on its disk, or of the account's storage.
+// noRoom reports whether a broker refused something for lack of room on its disk or in the account's storage.
 func noRoom(err error) bool {
-	codes := []jetstream.ErrorCode{10002, 10023, 10028, 10047} // of the account, of the server, both of either kind
+	codes := []jetstream.ErrorCode{10002, 10023, 10028, 10047} // too little: resources of the account, of the server, memory, storage
 	api, ok := errors.AsType[*jetstream.APIError](err)
 	return ok && slices.Contains(codes, api.ErrorCode)
 }
 
-// createStream makes a stream. Where the broker has no room for its size, it is made smaller, by halves down to minStreamBytes. One in which
-// the oldest gives way is made without a size of its own then: it takes the room that there is.
+// createStream makes a stream. If the broker has no room for its size, the size is halved, down to minStreamBytes. A
+// stream that drops its oldest messages is then made without a size of its own: it takes the room that there is.
 func createStream(ctx context.Context, js jetstream.JetStream, c jetstream.StreamConfig) error {
 	for {
 		_, err := js.CreateStream(ctx, c)
@@ -43,8 +43,9 @@ func createStream(ctx context.Context, js jetstream.JetStream, c jetstream.Strea
 	}
 }
 
-// updateStream changes a stream from have to want. Where the broker has no room for it to grow as wanted, it grows by less, or keeps
-// its size; one without a size does not get one that is smaller than wanted, which could drop what it holds. What was asked for at last is returned with what the broker made of it.
+// updateStream changes a stream from have to want. If the broker has no room for it to grow as wanted, it grows by
+// less, or keeps its size. A stream without a size does not get a size that is smaller than wanted, which could drop
+// what it holds. updateStream returns what it asked for last, and what the broker made of that.
 func updateStream(
 	ctx context.Context, js jetstream.JetStream, have, want jetstream.StreamConfig,
 ) (asked, made jetstream.StreamConfig, err error) {
@@ -59,7 +60,7 @@ func updateStream(
 			if len(Differences(want, have)) > 0 {
 				return want, have, err
 			}
-			return have, have, nil // a broker that has less room than before refuses its own size
+			return have, have, nil // a broker that has less room than before refuses even the present size
 		case have.MaxBytes < 0:
 			want.MaxBytes = have.MaxBytes
 			continue

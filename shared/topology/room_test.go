@@ -14,8 +14,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestASmallBrokerGetsSmallerStreams: the size of the entries' stream follows the room that there is, grows with it, and what is
-// lacking is said with the setting.
+// TestASmallBrokerGetsSmallerStreams: the size of the entries' stream follows the room that there is, and grows with
+// it. The setting is reported together with what is lacking.
 func TestASmallBrokerGetsSmallerStreams(t *testing.T) {
 	t.Parallel()
 
@@ -63,8 +63,8 @@ func TestABrokerWithoutRoomIsNamed(t *testing.T) {
 	require.ErrorContains(t, err, "make stream ENTRIES: the broker has no room for it: make room on its disk, or lower ENTRIES_MAX_BYTES")
 }
 
-// TestTheHistoryTakesTheRoomThatThereIs: a broker without room for the size that it may have gets it smaller, or without a size; and one that
-// is there already is not made so small that it could lose something.
+// TestTheHistoryTakesTheRoomThatThereIs: at a broker without room for its permitted size, the history is made smaller,
+// or without a size. An existing history is not made so small that it could lose something.
 func TestTheHistoryTakesTheRoomThatThereIs(t *testing.T) {
 	t.Parallel()
 

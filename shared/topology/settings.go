@@ -9,7 +9,7 @@ import (
 	"bobosync/shared/config"
 )
 
-// Settings are the resources of the topology that an operator chooses.
+// Settings are those settings of the topology that an operator chooses.
 type Settings struct {
 	// Replicas is the number of servers that hold each stream.
 	Replicas int
@@ -19,13 +19,13 @@ type Settings struct {
 	CallTimeout time.Duration
 	// AuditAge is how long the records of orders are kept.
 	AuditAge time.Duration
-	// HistoryAge is how long it is kept what AtHoc was sent.
+	// HistoryAge is how long the history of what AtHoc was sent is kept.
 	HistoryAge time.Duration
-	// HistoryMaxBytes bounds that; the oldest gives way. 0 is no bound.
+	// HistoryMaxBytes bounds that history; its oldest messages give way. 0 is no bound.
 	HistoryMaxBytes int64
 }
 
-// From takes the settings from those of a service.
+// From takes the settings from the configuration of a service.
 func From(b config.Broker, c config.Calls) Settings {
 	return Settings{
 		Replicas: b.Replicas, EntriesMaxBytes: b.EntriesMaxBytes, CallTimeout: c.Timeout,
@@ -34,14 +34,15 @@ func From(b config.Broker, c config.Calls) Settings {
 	}
 }
 
-// LeaseTTL is the life of a partition's lease: the longest call, and a margin in which AtHoc may still be working on a request
-// that was given up.
+// LeaseTTL returns the life of a partition's lease: the longest call, and a margin in which AtHoc may still be working
+// on a request that was given up.
 func (s Settings) LeaseTTL() time.Duration { return s.CallTimeout + 3*time.Second }
 
-// RedeliverAfter is how long an update may stay with a publisher that is gone: until its lease has ended for certain.
+// RedeliverAfter returns how long an update may stay with a publisher that is gone: until its lease has certainly
+// ended.
 func (s Settings) RedeliverAfter() time.Duration { return s.LeaseTTL() + time.Second }
 
-// Service names the service that settings are for; it owns a resource of the topology.
+// Service names a service, which owns resources of the topology and whose settings these follow.
 type Service string
 
 // The services.
@@ -61,8 +62,8 @@ var owners = map[string]Service{
 	ConsumerResolverMapping: Resolver, BucketState: Resolver, BucketLeases: Publisher,
 }
 
-// ownerOf returns the service whose configuration a resource follows; were it everyone's, two services with different variables
-// would undo each other's settings at every start.
+// ownerOf returns the service whose configuration a resource follows. If all services owned it, two with different
+// variables would undo each other's settings at every start.
 func ownerOf(res string) Service {
 	if owner, listed := owners[res]; listed {
 		return owner
@@ -73,7 +74,8 @@ func ownerOf(res string) Service {
 // owns reports whether a service may change a resource that is there already.
 func (me Service) owns(res string) bool { return me == Everyone || me == ownerOf(res) }
 
-// acksMaxAge bounds how long an outcome waits for ingest. One that was missed is asked for again by reading the file again.
+// acksMaxAge bounds how long an outcome waits for ingest. A missed outcome is asked for again by reading the file
+// again.
 const acksMaxAge = 7 * 24 * time.Hour
 
 // historyPerSubject bounds what is kept of one worker: some hundred changes a day.
@@ -85,7 +87,8 @@ const historyWindow = time.Minute
 // deadMaxAge is how long a dead letter is kept.
 const deadMaxAge = 30 * 24 * time.Hour
 
-// Streams describes all streams. Retention is by limits everywhere: the other kinds cost an fsync for each acknowledgement.
+// Streams describes all streams. Retention is by limits everywhere: the other kinds cost an fsync for each
+// acknowledgement.
 func (s Settings) Streams() []jetstream.StreamConfig {
 	stream := func(name, description string, subjects ...string) jetstream.StreamConfig {
 		return jetstream.StreamConfig{
@@ -112,7 +115,7 @@ func (s Settings) Streams() []jetstream.StreamConfig {
 	dead := stream(StreamDead, "what could not be processed, with the reason", deadPrefix+"*")
 	dead.MaxAge = deadMaxAge
 
-	// No age limit: the janitor forgets what is older than JOURNAL_DAYS.
+	// No age limit: the janitor deletes what is older than JOURNAL_DAYS.
 	journal := stream(StreamJournal, "what was done by the clock and by operators", journalPrefix+">")
 	journal.MaxMsgsPerSubject, journal.Discard, journal.AllowAtomicPublish = 1, jetstream.DiscardOld, true
 

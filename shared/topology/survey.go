@@ -23,21 +23,21 @@ type Finding struct {
 	found found
 }
 
-// AsWanted says that there is nothing to do.
+// AsWanted reports whether there is nothing to do.
 func (f Finding) AsWanted() bool { return !f.Missing && len(f.Changes) == 0 }
 
-// Refused says that something about it is left as it is.
+// Refused reports whether some setting of the resource is left as it is.
 func (f Finding) Refused() bool {
 	return slices.ContainsFunc(f.Changes, func(c Change) bool { return c.Refused != "" })
 }
 
-// Repairable says that Apply has something to do.
+// Repairable reports whether Apply has something to do.
 func (f Finding) Repairable() bool {
 	return f.Missing || slices.ContainsFunc(f.Changes, func(c Change) bool { return c.Refused == "" })
 }
 
-// Survey compares all resources with what a broker has, and changes nothing. The findings are in the order in which the resources can
-// be made.
+// Survey compares all resources with what a broker has, and changes nothing. The findings are in the order in which the
+// resources can be made.
 func Survey(ctx context.Context, js jetstream.JetStream, s Settings) ([]Finding, error) {
 	if err := requireServer(ctx, js); err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func (f Finding) Apply(ctx context.Context, js jetstream.JetStream) error {
 	return err
 }
 
-// Server is what a broker's server says of its store.
+// Server is what a server of the broker says about its store.
 type Server struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
@@ -87,8 +87,8 @@ type Server struct {
 // serversTimeout is how long servers have to answer.
 const serversTimeout = 2 * time.Second
 
-// Servers asks the broker's servers how they store. It returns none if this broker does not say, as one that is not configured
-// for it.
+// Servers asks the broker's servers how they store messages. It returns none if this broker does not say, for instance
+// because it is not configured for that.
 func Servers(ctx context.Context, nc *nats.Conn) ([]Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, serversTimeout)
 	defer cancel()
@@ -115,7 +115,7 @@ func Servers(ctx context.Context, nc *nats.Conn) ([]Server, error) {
 	return all, nil
 }
 
-// readServer reads an answer; false for a server without JetStream.
+// readServer reads an answer; it returns false for a server without JetStream.
 func readServer(data []byte) (Server, bool) {
 	var answer struct {
 		Server struct {

@@ -38,7 +38,7 @@ func TestProvisionMakesEverythingOnce(t *testing.T) {
 	}
 }
 
-// TestOnlyTheOwnerChangesSettings: a service whose variables differ must not undo what the owner has set.
+// TestOnlyTheOwnerChangesSettings: a service with different variables must not undo what the owner has set.
 func TestOnlyTheOwnerChangesSettings(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)

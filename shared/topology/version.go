@@ -1,17 +1,19 @@
 package topology
 
-// Which servers keep what they have acknowledged.
+// This file knows which servers keep what they have acknowledged.
 
 import (
 	"fmt"
 	"strings"
 )
 
-// SafeServer is the oldest nats-server that keeps what it acknowledged whatever happens to the machine. Older ones do not sync a block
-// of messages that they rewrite to save room, in spite of sync_interval: always (nats-server pull requests 8456 and 8475).
+// SafeServer is the oldest nats-server that keeps what it has acknowledged whatever happens to the machine. Older ones
+// do not sync a block of messages that they rewrite to save room, in spite of sync_interval: always (nats-server pull
+// requests 8456 and 8475).
 const SafeServer = "2.14.6"
 
-// ServerIsSafe reports whether a server's version is SafeServer or newer. A version that cannot be read counts as newer.
+// ServerIsSafe reports whether a server's version is SafeServer or newer. A version that cannot be read counts as
+// newer.
 func ServerIsSafe(version string) bool {
 	version, _, _ = strings.Cut(version, "+") // how it was built
 
@@ -27,7 +29,7 @@ func ServerIsSafe(version string) bool {
 		}
 	}
 
-	return !strings.Contains(version, "-") // what came before the version itself
+	return !strings.Contains(version, "-") // a pre-release is older than its version
 }
 
 func parseVersion(text string) (parts [3]int, ok bool) {

@@ -1,6 +1,7 @@
 package verdict
 
-// The causes of findings, as scripts know them; beside these no_ingest, no_resolver, no_publisher and no_janitor.
+// The causes of findings, as scripts know them. In addition there are no_ingest, no_resolver, no_publisher and
+// no_janitor.
 const (
 	CauseBroker       = "broker_unreachable"
 	CauseNotAllowed   = "broker_refuses"

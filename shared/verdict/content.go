@@ -14,25 +14,26 @@ import (
 )
 
 const (
-	// contentAge is for how long after its end a file's content is a finding: until somebody has had a day to see it.
+	// contentAge is how long after its end a file's content is a finding: somebody has had a day to see it then.
 	contentAge = 24 * time.Hour
-	// fewRows are so few that their share says nothing.
+	// fewRows is the number of rows below which shares say nothing.
 	fewRows = 5
-	// rejectedShare is the part of a file's rows whose rejection is unusual by itself, unusualTimes how many times the share of the
-	// other files is unusual.
+	// rejectedShare is the share of rejected rows that is unusual by itself; unusualTimes is how many times the other
+	// files' share is unusual.
 	rejectedShare, unusualTimes = 0.5, 5
 	// minUnusual is the share below which nothing is unusual.
 	minUnusual = 0.1
-	// unusualShare is the part of a file's rows that may be of workers whom nobody in AtHoc is, or of users whom it does not take.
+	// unusualShare is the share of a file's rows above which it is unusual that their workers have no AtHoc user, or
+	// that AtHoc does not accept their users.
 	unusualShare = 0.5
-	// vanished is what ingest calls rows of a file that was removed or changed before they had an outcome.
+	// vanished is ingest's name for rows of a file that was removed or changed before they had an outcome.
 	vanished = "vanished"
-	// maxFiles is how many files are named one by one.
+	// maxFiles is how many files a finding names.
 	maxFiles = 3
 )
 
-// contentFindings are about the content of the latest files: that they were read and left says nothing of whether anything of them
-// was of use. A file that came again under its name, and better, takes the finding away.
+// contentFindings are about the content of the latest files: that a file was read and moved does not mean that any of
+// its rows was of use. If a better file arrives under the same name, the finding goes away.
 func contentFindings(f Facts) (all []Finding) {
 	var gone, useless, rejected, unmapped, refused []control.FileState
 
@@ -63,7 +64,7 @@ func contentFindings(f Facts) (all []Finding) {
 			unmapped = append(unmapped, file)
 		case mostly(file, refusals(file)):
 			refused = append(refused, file)
-		case wasted(file) == file.Rows: // some for this reason and some for that
+		case wasted(file) == file.Rows: // for different reasons
 			useless = append(useless, file)
 		}
 	}
@@ -95,7 +96,7 @@ func (s *share) add(file control.FileState) {
 	s.rejected += file.Rejected
 }
 
-// manyRejected reports whether the share of rejected rows is large, by itself or beside that of the other files.
+// manyRejected reports whether the share of rejected rows is large, by itself or compared with the other files.
 func manyRejected(file control.FileState, total share) bool {
 	if file.Rejected < fewRows {
 		return false
@@ -111,25 +112,26 @@ func manyRejected(file control.FileState, total share) bool {
 	return part >= minUnusual && others.rows > 0 && part >= unusualTimes*float64(others.rejected)/float64(others.rows)
 }
 
-// manyUnmapped reports whether most of the workers of a file are not in the mapping, which covers those whose id is ambiguous.
+// manyUnmapped reports whether most of the workers of a file are not in the mapping. That includes workers whose id is
+// ambiguous.
 func manyUnmapped(file control.FileState) bool {
 	return mostly(file, file.Outcomes[event.Unmapped.String()])
 }
 
-// refusals counts the rows of users whom AtHoc does not have, or does not let be written.
+// refusals counts the rows of users whom AtHoc does not have, or does not let this account write.
 func refusals(file control.FileState) int {
 	return file.Outcomes[event.ForbiddenUser.String()] + file.Outcomes[event.UnknownUser.String()]
 }
 
-// mostly reports whether so many of a file's rows are most of them, and not just a few.
+// mostly reports whether a number of rows is a large part of a file's rows, and more than a few.
 func mostly(file control.FileState, rows int) bool {
 	return rows >= fewRows && float64(rows) >= unusualShare*float64(file.Rows)
 }
 
-// tooOld counts the rows that were bookings on of more than AUTO_CLEANUP_HOURS ago when they were read.
+// tooOld counts the rows that were bookings on older than AUTO_CLEANUP_HOURS when they were read.
 func tooOld(file control.FileState) int { return file.Outcomes[event.Expired.String()] }
 
-// wasted counts the rows that came to nothing, for whatever reason.
+// wasted counts the rows that had no effect, for whatever reason.
 func wasted(file control.FileState) int {
 	return file.Rejected + tooOld(file) + file.Outcomes[event.Unmapped.String()] + refusals(file) + file.Outcomes[event.Dead.String()]
 }
@@ -137,10 +139,10 @@ func wasted(file control.FileState) int {
 // isSmall reports whether a file has so few rows that their shares say nothing.
 func isSmall(file control.FileState) bool { return file.Rows < fewRows }
 
-// forSeveral is what small files are mostly of if none of the reasons is that of most rows.
+// forSeveral describes small files whose rows mostly had no effect, but for no single predominant reason.
 const forSeveral = "rows that came to nothing, for several reasons"
 
-// lost counts the rows of a file without a good one.
+// lost returns all rows of a file that has no good one, else 0.
 func lost(file control.FileState) int {
 	if wasted(file) < file.Rows {
 		return 0
@@ -148,7 +150,7 @@ func lost(file control.FileState) int {
 	return file.Rows
 }
 
-// smallFindings judge small files together: an export of a booking each says of nobody anything by itself.
+// smallFindings judges small files together: an export with one booking says nothing by itself.
 func smallFindings(files []control.FileState) (all []Finding) {
 	var sum control.FileState
 	for _, file := range files {
@@ -167,7 +169,7 @@ func smallFindings(files []control.FileState) (all []Finding) {
 		{CauseNoGoodRow, forSeveral, "bobosync mapping show shows how old the mapping is; ask the people who run BOBO whether the export has changed", lost},
 	} {
 		if kind.what == forSeveral && len(all) > 0 {
-			continue // one of them is named
+			continue // a single reason is named already
 		}
 
 		rows, example := 0, control.FileState{}
@@ -188,8 +190,8 @@ func smallFindings(files []control.FileState) (all []Finding) {
 	return all
 }
 
-// earlier returns the files without a good row that came within a day and are not among the latest any more, unless one of them came
-// again under its name.
+// earlier returns the files without a good row that were finished within a day and are no longer among the latest,
+// unless another file of the same name has arrived since.
 func earlier(f Facts, last map[string]int) (all []control.FileState) {
 	known := map[string]bool{}
 	for _, file := range f.Files {
@@ -197,7 +199,7 @@ func earlier(f Facts, last map[string]int) (all []control.FileState) {
 	}
 
 	for _, s := range f.Ingest {
-		for _, d := range slices.Backward(s.Doubtful) { // the latest of them come first
+		for _, d := range slices.Backward(s.Doubtful) { // the latest come first
 			if _, again := last[d.Name]; again || known[d.ID] || d.Rows == 0 || d.Rejected < d.Rows || f.At.Sub(d.Finished) > contentAge {
 				continue
 			}
@@ -209,7 +211,7 @@ func earlier(f Facts, last map[string]int) (all []control.FileState) {
 	return all
 }
 
-// rejections names how many rows of a file were rejected, and for which reasons, the most frequent first.
+// rejections says how many rows of a file were rejected, and for which reasons, the most frequent first.
 func rejections(file control.FileState) string {
 	settled := map[string]bool{event.Pending.String(): true}
 	for _, o := range event.Outcomes() {
@@ -240,7 +242,7 @@ func rejections(file control.FileState) string {
 	return words + ": " + strings.Join(reasons, ", ")
 }
 
-// contentFinding names the latest of some files that have the same thing wrong.
+// contentFinding returns one finding for files with the same problem, and names the latest of them.
 func contentFinding(files []control.FileState, cause, what string, detail func(control.FileState) string, do string) []Finding {
 	if len(files) == 0 {
 		return nil

@@ -10,12 +10,13 @@ import (
 	"bobosync/shared/control"
 )
 
-// file is one of the latest, finished an hour ago.
+// file returns one of the latest files, finished an hour ago.
 func file(name string, rows, rejected int, outcomes map[string]int) control.FileState {
 	return control.FileState{ID: name + "-0123456789abcdef", Name: name, Status: "moved", Rows: rows, Rejected: rejected, Outcomes: outcomes, Finished: night.Add(-time.Hour)}
 }
 
-// TestWhatStandsInFiles: a file of which nothing is of use, or less than usual, is not OK, whatever became of it.
+// TestWhatStandsInFiles: if nothing in a file was of use, or unusually little, the verdict is not OK, whatever happened
+// to the rows.
 func TestWhatStandsInFiles(t *testing.T) {
 	t.Parallel()
 
@@ -76,7 +77,7 @@ func TestWhatStandsInFiles(t *testing.T) {
 		require.Contains(t, v.Findings[0].Do, "bobosync files show ", name)
 	}
 
-	// A booking each: of one nobody can tell, of many he can.
+	// Files with one booking each: a single one says nothing, many do.
 	for cause, says := range map[string]struct{ outcome, text string }{
 		CauseManyUnmapped: {"unmapped", "The latest small files are mostly of workers whom no AtHoc user is (8 of 12 rows), File 7.csv for one"},
 		CauseManyRefused:  {"forbidden_user", "of users whom AtHoc does not take (8 of 12 rows)"},
@@ -112,7 +113,7 @@ func TestWhatStandsInFiles(t *testing.T) {
 		require.Equal(t, cause, Judge(f, Limits{}).Findings[0].Cause, "8 of 16 rows")
 	}
 
-	// All of it comes to nothing, for as many reasons as there are rows in each.
+	// All rows come to nothing, for as many reasons as each file has rows.
 	f := well()
 	for i := range 6 {
 		f.Files = append(f.Files, file(fmt.Sprintf("%d.csv", i), 3, 1, map[string]int{"columns": 1, "unmapped": 1, "expired": 1}))
@@ -129,7 +130,7 @@ func TestWhatStandsInFiles(t *testing.T) {
 
 	require.Equal(t, OK, Judge(f, Limits{}).Level, "two of three, for two reasons, but each file has a good row")
 
-	gone := well() // by the time that somebody looks a hundred others have come
+	gone := well() // a hundred other files have arrived before anybody looks
 	gone.Ingest[0].Doubtful = []control.DoubtfulFile{
 		{ID: "x", Name: "x.csv", Rows: 15, Rejected: 15, Finished: night.Add(-3 * time.Hour)}, {ID: "again", Name: "again.csv", Rows: 15, Rejected: 15, Finished: night.Add(-4 * time.Hour)},
 		{ID: "part", Name: "part.csv", Rows: 15, Rejected: 9, Finished: night.Add(-4 * time.Hour)}, {ID: "old", Name: "old.csv", Rows: 15, Rejected: 15, Finished: night.Add(-25 * time.Hour)},

@@ -7,13 +7,13 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Unreachable says why nothing could be asked, and what to do. Its text is for the operator and holds no secret.
+// Unreachable says why no facts could be gathered, and what to do. Its text is for the operator and holds no secret.
 type Unreachable struct {
 	// Cause is one of the Cause… names, for scripts.
 	Cause string
 	Text  string
 	Do    string
-	// Err is what the connection said; nil if the text says it all.
+	// Err is the connection's error; nil if the text says everything.
 	Err error
 }
 
@@ -25,10 +25,10 @@ func (u *Unreachable) Error() string {
 	return fmt.Sprintf("%s: %s (%v)", u.Text, u.Do, u.Err)
 }
 
-// Unwrap returns what the connection said.
+// Unwrap returns the connection's error.
 func (u *Unreachable) Unwrap() error { return u.Err }
 
-// Instance is a process of a service that has answered.
+// Instance is a process of a service, as it has answered.
 type Instance struct {
 	Service topology.Service
 	control.Instance

@@ -9,13 +9,13 @@ import (
 	"bobosync/shared/text"
 )
 
-// feedFindings are about what comes, beside what usually does, or by a fixed limit where that is not known yet. Several feeds that are
-// silent at once are one finding.
+// feedFindings compares what arrives with what usually does, or with a fixed limit where that is not known yet. Several
+// feeds that are silent at once make one finding.
 func feedFindings(now time.Time, s control.IngestState, after time.Duration) (all []Finding) {
 	var silent, names []string
 	judged := false
 	for _, feed := range s.Feeds {
-		// That is the cause, and is reported.
+		// An unusable directory is the cause, and is reported elsewhere.
 		unusable := s.Directories["CSV_DIRECTORY"] != "" || s.Directories[control.InputDirectory(feed.Name)] != ""
 		judged = judged || feed.Learnt || feed.Mute != nil || unusable
 		if feed.Mute != nil || unusable {
@@ -56,7 +56,7 @@ func feedFindings(now time.Time, s control.IngestState, after time.Duration) (al
 		})
 	}
 
-	if !judged && len(s.Feeds) < 2 { // nobody knows yet what is usual
+	if !judged && len(s.Feeds) < 2 { // what is usual is not known yet
 		all = append(all, silence(now, s, after)...)
 	}
 
@@ -70,7 +70,7 @@ func cameRows(n int) string {
 	return fmt.Sprintf("%d came", n)
 }
 
-// usually says what hours of a kind bring.
+// usually says what such hours usually bring.
 func usually(name string, u control.UsualHour) string {
 	rows := text.Count(u.Most, "row")
 	if u.Least < u.Most {
@@ -80,7 +80,8 @@ func usually(name string, u control.UsualHour) string {
 	return fmt.Sprintf("The feed %s usually brings %s between %d and %d on a %s", name, rows, u.Begin.Hour(), u.Begin.Add(time.Hour).Hour(), u.Begin.Weekday())
 }
 
-// youngSilent says that nothing comes from one of several feeds of which it is not known yet what is usual; empty if that is not so.
+// youngSilent says that nothing arrives from one of several feeds for which it is not known yet what is usual; empty if
+// something does.
 func youngSilent(now, started time.Time, feed control.FeedState, after time.Duration) string {
 	switch {
 	case !feed.LastFile.IsZero() && now.Sub(feed.LastFile) >= after:

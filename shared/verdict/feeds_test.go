@@ -9,7 +9,7 @@ import (
 	"bobosync/shared/control"
 )
 
-// TestFeeds: what is unusual is said with the numbers, on BOBO's clock, and only then.
+// TestFeeds: what is unusual is reported with its numbers, on BOBO's clock; nothing else is.
 func TestFeeds(t *testing.T) {
 	t.Parallel()
 

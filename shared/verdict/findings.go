@@ -47,7 +47,7 @@ func brokerFindings(f Facts) (all []Finding) {
 	return all
 }
 
-// lack says what does not happen without a service.
+// lack says what does not happen while a service is down.
 var lack = map[topology.Service]string{
 	topology.Ingest:    "no file is read",
 	topology.Resolver:  "no duty status goes on to be sent",
@@ -83,7 +83,7 @@ func serviceFindings(f Facts) (all []Finding) {
 	return all
 }
 
-// twice finds services with local state that run more than once: each of two would know only a part of what came.
+// twice finds services with local state that run more than once: each instance would know only a part of what arrived.
 func twice(f Facts) (all []Finding) {
 	for _, service := range []topology.Service{topology.Ingest, topology.Resolver} {
 		var names []string
@@ -128,8 +128,8 @@ func diskFindings(f Facts) (all []Finding) {
 	return append(all, resolverDisk(f, all)...)
 }
 
-// resolverDisk finds that the resolver, which need not be where ingest is, cannot save anything any more, unless a full disk is reported
-// already: it may be the same.
+// resolverDisk reports that the resolver, which may run elsewhere than ingest, cannot save anything any more. It
+// reports nothing if a full disk is known already, because it may be the same one.
 func resolverDisk(f Facts, known []Finding) (all []Finding) {
 	if slices.ContainsFunc(known, func(found Finding) bool { return found.Cause == CauseDisk && found.Level == Problem }) {
 		return nil
@@ -151,7 +151,7 @@ func resolverDisk(f Facts, known []Finding) (all []Finding) {
 	return all
 }
 
-// space judges how much room there is on a disk, and says what is left.
+// space judges how much room is left on a disk, and describes it.
 func space(free uint64, noFiles bool) (Level, string) {
 	switch {
 	case noFiles:
@@ -167,10 +167,11 @@ func space(free uint64, noFiles bool) (Level, string) {
 
 const makeRoom = "make room where PROCESSED_DIRECTORY and DATA_DIRECTORY are: delete old processed files and logs; never anything in DATA_DIRECTORY or CSV_DIRECTORY"
 
-// NoFilesLeft is what is left of a disk that has room, and takes no files.
+// NoFilesLeft describes a disk that has room but takes no more files.
 const NoFilesLeft = "next to no more files can be made (df -i)"
 
-// InsideFull is the report if the broker inside bobosync run is away, and the disk of its store is full; left is what it has left.
+// InsideFull returns the report for a broker inside bobosync run that is down because the disk of its store is full;
+// left describes what is left.
 func InsideFull(left string) *Unreachable {
 	return &Unreachable{
 		Cause: CauseDisk, Text: "the disk is full: " + left + " where DATA_DIRECTORY is, so that the broker inside bobosync run cannot work and nothing is sent",
@@ -220,7 +221,7 @@ func athocFindings(f Facts) []Finding {
 	}
 }
 
-// webPage reports whether what answered was no API, by what AtHoc's client says about the call.
+// webPage reports whether a web page answered instead of an API, judging by what AtHoc's client says about the call.
 func webPage(cause string) bool {
 	cause = strings.ToLower(cause)
 	return slices.ContainsFunc([]string{"a web page came", "<html", "<!doctype", "text/html", "is not the json", "not a json array"}, func(sign string) bool {
@@ -228,7 +229,7 @@ func webPage(cause string) bool {
 	})
 }
 
-// unverifiedFindings warn of a connection to AtHoc that anybody on the way can read and answer.
+// unverifiedFindings warns of a connection to AtHoc that anybody on the path can read and answer.
 func unverifiedFindings(f Facts) []Finding {
 	var all []Finding
 	if slices.ContainsFunc(f.Publisher, func(s control.PublisherState) bool { return s.Unverified }) ||
@@ -251,7 +252,7 @@ func unverifiedFindings(f Facts) []Finding {
 	return all
 }
 
-// refusal says in plain words why AtHoc refuses, by what its client says about the call.
+// refusal says in plain words why AtHoc refuses, judging by what its client says about the call.
 func refusal(cause string) (what, do string) {
 	const then = "; put the right value into the settings and restart publisher and janitor"
 	switch {
@@ -303,7 +304,7 @@ func mappingFindings(f Facts) (all []Finding) {
 	return all
 }
 
-// job finds a job of the leading janitor.
+// job returns a job of the leading janitor.
 func job(f Facts, name string) (control.Job, bool) {
 	for _, s := range f.Janitor {
 		for _, d := range s.Jobs {
@@ -316,7 +317,7 @@ func job(f Facts, name string) (control.Job, bool) {
 	return control.Job{}, false
 }
 
-// jobWords are an operator's words for the janitor's jobs.
+// jobWords are the words for the janitor's jobs that operators see.
 var jobWords = map[string]string{
 	control.JobMapping: "refresh of the mapping", control.JobCleanup: "clearing of stale duty",
 	control.JobReconcile: "comparison with AtHoc", control.JobPurge: "deletion of old files",
@@ -332,7 +333,7 @@ func jobFindings(f Facts) (all []Finding) {
 		}
 
 		for _, d := range s.Jobs {
-			if d.Failures == 0 || d.Off || d.Name == control.JobMapping && s.Held != nil { // that it is held back is reported already
+			if d.Failures == 0 || d.Off || d.Name == control.JobMapping && s.Held != nil { // reported already
 				continue
 			}
 
@@ -346,10 +347,10 @@ func jobFindings(f Facts) (all []Finding) {
 	return all
 }
 
-// sinkWords are an operator's words for the sinks of notices.
+// sinkWords are the words for the sinks of notices that operators see.
 var sinkWords = map[string]string{"mail": "The mail server", "webhook": "The webhook", "teams": "The workflow of Teams"}
 
-// notifyFindings report the sinks that take no notices.
+// notifyFindings reports the sinks that accept no notices.
 func notifyFindings(f Facts) (all []Finding) {
 	for _, s := range f.Janitor {
 		for _, n := range s.Notify {
@@ -428,7 +429,7 @@ func anyWaits(f Facts) bool {
 	return slices.ContainsFunc(f.Ingest, func(s control.IngestState) bool { return s.Freshness != nil && s.Freshness.Waiting > 0 })
 }
 
-// firstWaiting names the file that came first of those that wait.
+// firstWaiting names the waiting file that arrived first.
 func firstWaiting(f Facts) string {
 	for _, s := range f.Ingest {
 		if fresh := s.Freshness; fresh != nil && isLate(f, *fresh) && fresh.First != "" {
@@ -464,7 +465,7 @@ func fileFindings(f Facts, l Limits) (all []Finding) {
 				Warning, CauseFailedFiles, fmt.Sprintf("%s put among the failed files today", wereFiles(s.Today.Failed)),
 				"bobosync files list --failed shows them, bobosync files show NAME why",
 			})
-		} else if n := noText(f.At, s); n > 0 { // midnight fixes nothing
+		} else if n := noText(f.At, s); n > 0 { // they remain a finding after midnight
 			all = append(all, Finding{
 				Warning, CauseFailedFiles, fmt.Sprintf("%s put among the failed files yesterday", wereFiles(n)),
 				"bobosync files list --failed shows them, bobosync files show NAME why",
@@ -477,7 +478,7 @@ func fileFindings(f Facts, l Limits) (all []Finding) {
 	return all
 }
 
-// noText counts the files that came within a day and are no text.
+// noText counts the files that were finished within a day and are not text.
 func noText(now time.Time, s control.IngestState) (n int) {
 	for _, d := range s.Doubtful {
 		if d.Rows == 0 && now.Sub(d.Finished) <= contentAge {
@@ -488,7 +489,7 @@ func noText(now time.Time, s control.IngestState) (n int) {
 	return n
 }
 
-// lateAfter is how long a file may wait or be written to: LATE_AFTER, as ingest has it.
+// lateAfter returns how long a file may wait or keep changing: ingest's LATE_AFTER.
 func lateAfter(s control.IngestState) time.Duration {
 	if s.Freshness == nil {
 		return lateWarning
@@ -496,7 +497,7 @@ func lateAfter(s control.IngestState) time.Duration {
 	return time.Duration(s.Freshness.LateAfterMS) * time.Millisecond
 }
 
-// unreadableNamed is how many names that cannot be read have a finding of their own.
+// unreadableNamed is how many unreadable names get their own finding.
 const unreadableNamed = 5
 
 func unreadable(s control.IngestState) (all []Finding) {
@@ -519,7 +520,7 @@ func unreadable(s control.IngestState) (all []Finding) {
 	return all
 }
 
-// blockedFindings names the files that are finished and cannot leave.
+// blockedFindings reports the files that are finished but cannot be moved.
 func blockedFindings(s control.IngestState) []Finding {
 	n := max(s.BlockedFiles, len(s.Blocked))
 	if n == 0 {
@@ -553,7 +554,7 @@ func wereFiles(n int) string {
 	return fmt.Sprintf("%d files were", n)
 }
 
-// silence finds that no new file comes, by a fixed limit.
+// silence reports that no new file arrives, by a fixed limit.
 func silence(now time.Time, s control.IngestState, after time.Duration) []Finding {
 	const do = "ask the people who run BOBO whether its export works and reaches CSV_DIRECTORY (share mounted, disk not full there)"
 	switch {

@@ -1,6 +1,6 @@
 package verdict
 
-// Findings about mass changes that are not usual.
+// Findings about unusual mass changes.
 
 import (
 	"fmt"
@@ -10,10 +10,10 @@ import (
 	"bobosync/shared/text"
 )
 
-// unusualFor is how long an unusual change is reported that was not held.
+// unusualFor is how long an unusual change that was not held is reported.
 const unusualFor = time.Hour
 
-// heldFindings report mass changes that wait for a person, and those that were let through.
+// heldFindings reports mass changes that wait for a person, and those that were let through.
 func heldFindings(f Facts) (all []Finding) {
 	for _, s := range f.Resolver {
 		if s.Guard == nil {
@@ -43,7 +43,7 @@ func heldFindings(f Facts) (all []Finding) {
 	return all
 }
 
-// silentHeld reports duty that is not cleared for its age, since the feed that booked it is silent.
+// silentHeld reports stale duty that is not cleared because the feed that booked it is silent.
 func silentHeld(now time.Time, g control.HeldGroup) Finding {
 	return Finding{
 		Warning, CauseHeld, fmt.Sprintf("Since %s (%s) duty is not cleared for its age, since the feed that booked it is silent: of %s nobody can tell whether they have booked off",

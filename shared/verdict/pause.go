@@ -8,7 +8,7 @@ import (
 	"bobosync/shared/text"
 )
 
-// pauseFindings report a pause that is in force, and one that the broker has lost.
+// pauseFindings reports a pause that is in force, and one that the broker has lost.
 func pauseFindings(f Facts) (all []Finding) {
 	if p := f.Pause; p.InForce(f.At) {
 		what := "nothing is sent to AtHoc"

@@ -1,6 +1,6 @@
 package verdict
 
-// Users whom AtHoc does not take, and what the broker does not.
+// Users that AtHoc does not accept, and messages that the broker does not store.
 
 import (
 	"cmp"
@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	// putOffOften is from how many calls on that fail with one user alone it is named.
+	// putOffOften is how many calls with a user alone must have failed for the user to be reported.
 	putOffOften = 2
-	// unstoredAfter is how long a broker may store nothing until that is a problem: it may just be restarting.
+	// unstoredAfter is how long a broker may store nothing before that is a problem: it may be restarting.
 	unstoredAfter = 15 * time.Second
 )
 
-// refusedFindings are about single users whom AtHoc refuses again and again, by their own answers or by failing whole calls. They are
-// not named here: what is found goes into mails as well.
+// refusedFindings reports single users whom AtHoc refuses repeatedly, in its answers about them or because whole calls
+// with them fail. It does not name them, because findings go into mails too.
 func refusedFindings(f Facts) []Finding {
 	var all []control.RefusedUser
 	for _, s := range f.Publisher {
@@ -67,12 +67,13 @@ func refusedFindings(f Facts) []Finding {
 	}}
 }
 
-// tookOthers reports whether AtHoc has taken updates since calls began to fail with a user alone, or shortly before.
+// tookOthers reports whether AtHoc has accepted updates since calls with a user alone began to fail, or within the
+// minute before.
 func tookOthers(f Facts, since time.Time) bool {
 	return slices.ContainsFunc(f.Publisher, func(s control.PublisherState) bool { return since.Sub(s.LastSuccess) <= time.Minute })
 }
 
-// unstoredFindings report a broker that can be read and stores nothing.
+// unstoredFindings reports a broker that can be read but stores nothing.
 func unstoredFindings(f Facts) []Finding {
 	stuck := map[string]bus.Unstored{}
 	for _, i := range f.Instances() {

@@ -1,5 +1,5 @@
-// Package verdict judges what is known of the whole: whether duty data is fresh, what is wrong, and what to do. It only judges
-// facts; who gathers them may be a command or a page.
+// Package verdict judges the state of the whole: whether duty data is fresh, what is wrong, and what to do. It only
+// judges facts; commands, notices and pages gather them.
 package verdict
 
 import (
@@ -15,10 +15,10 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Facts are what is known of the whole at one moment. Whatever could not be asked is empty.
+// Facts are what is known of the whole at one moment. What could not be read is empty.
 type Facts struct {
 	At time.Time `json:"at"`
-	// Unreachable, if not nil, says why nothing could be asked at all.
+	// Unreachable, if not nil, says why no facts could be gathered at all.
 	Unreachable *Unreachable `json:"-"`
 
 	Ingest    []control.IngestState    `json:"ingest"`
@@ -26,9 +26,10 @@ type Facts struct {
 	Publisher []control.PublisherState `json:"publisher"`
 	Janitor   []control.JanitorState   `json:"janitor"`
 
-	// Missing are the streams and consumers that the broker should have and has not.
+	// Missing are the streams, consumers and buckets that the broker should have but lacks.
 	Missing []string `json:"missing,omitempty"`
-	// Astray are consumers, as stream and name, that were delivered more than their stream holds: it has lost its end.
+	// Astray are consumers, as stream and name, that were delivered more than their stream holds: the stream has lost
+	// its end.
 	Astray [][2]string `json:"astray,omitempty"`
 	// Unread says what could not be read, and why.
 	Unread []string `json:"unread,omitempty"`
@@ -38,50 +39,50 @@ type Facts struct {
 	EntriesFull float64 `json:"entries_full"`
 	// Partitions maps each leased partition to its owner.
 	Partitions map[int]string `json:"lanes"`
-	// Breaker is what all who call AtHoc share; nil if it was not there to be read.
+	// Breaker is the circuit breaker's state, which all callers of AtHoc share; nil if it could not be read.
 	Breaker *breaker.State `json:"brake,omitempty"`
 	// Pause is the last pause that an operator ordered, in force or not; nil if there was none.
 	Pause *breaker.Pause `json:"pause,omitempty"`
-	// DeadLetters counts what waits for an operator.
+	// DeadLetters counts the dead letters, which wait for an operator.
 	DeadLetters uint64 `json:"dead_letters"`
-	// Files are the latest files, in the order of reading.
+	// Files are the latest files, in the order in which they were read.
 	Files []control.FileState `json:"-"`
 }
 
-// Reached reports whether anybody could be asked.
+// Reached reports whether any facts could be gathered.
 func (f Facts) Reached() bool { return f.Unreachable == nil }
 
-// Limits are from when on something is worth a warning.
+// Limits are the thresholds for warnings that can be set.
 type Limits struct {
-	// SilentAfter is how long no new file may come.
+	// SilentAfter is how long no new file may arrive.
 	SilentAfter time.Duration
 }
 
 const (
 	// DefaultSilentAfter is longer than a night with few bookings.
 	DefaultSilentAfter = 12 * time.Hour
-	// lateWarning and lateProblem are how long a file may wait until AtHoc has all of it. Usually that takes seconds, and
-	// thousands of workers at the usual rate a minute. For the first of them ingest knows better: LATE_AFTER.
+	// lateWarning and lateProblem are how long a file may wait until AtHoc has all of it. Usually that takes seconds,
+	// and a minute for thousands of workers at the usual rate. Ingest's LATE_AFTER takes precedence over lateWarning.
 	lateWarning = 2 * time.Minute
 	lateProblem = 15 * time.Minute
-	// outageWarning is how long an outage of AtHoc may be a hiccup.
+	// outageWarning is how long an outage of AtHoc may last before it counts as more than a hiccup.
 	outageWarning = time.Minute
 	// mappingOld is the age at which a mapping that is refreshed daily has missed a day.
 	mappingOld = 48 * time.Hour
 	// recoverWarning is how long reading everything again may take before it is a problem.
 	recoverWarning = 15 * time.Minute
-	// spaceWarning and spaceProblem are bytes left on the disk.
+	// spaceWarning and spaceProblem are the free bytes on a disk below which there is a warning or a problem.
 	spaceWarning = 1 << 30
 	spaceProblem = 100 << 20
-	// entriesFull is how full the stream of entries may be; ingest waits when it is full.
+	// entriesFull is how full the stream of entries may be before a warning; ingest waits when it is full.
 	entriesFull = 0.9
-	// probeMissed is how long after the moment of the next try somebody would have tried, if anything were to be sent.
+	// probeMissed is how long after the time of the next probe somebody would have tried if anything had to be sent.
 	probeMissed = time.Minute
-	// pausedProblem is how long workers may wait for the end of a pause.
+	// pausedProblem is how long workers may wait for the end of a pause before that is a problem.
 	pausedProblem = 10 * time.Minute
 )
 
-// Level is how bad something is; it is the exit status too.
+// Level is how serious something is; it is also the exit status.
 type Level int
 
 // The levels.
@@ -91,7 +92,7 @@ const (
 	Problem
 )
 
-// String returns the word with which the verdict begins.
+// String returns the word that the verdict begins with.
 func (l Level) String() string { return [...]string{"OK", "WARNING", "PROBLEM"}[l] }
 
 // MarshalText writes the level for scripts: ok, warning or problem.
@@ -118,7 +119,7 @@ func (l *Level) UnmarshalText(word []byte) error {
 type Finding struct {
 	Level Level  `json:"level"`
 	Cause string `json:"cause"`
-	// Text says in plain words what is wrong, Do what to do about it.
+	// Text says in plain words what is wrong; Do says what to do about it.
 	Text string `json:"text"`
 	Do   string `json:"do"`
 }
@@ -136,7 +137,8 @@ type Verdict struct {
 // String returns the line that the operator reads first.
 func (v Verdict) String() string { return v.Level.String() + ": " + v.Text }
 
-// Judge returns what is wrong and what to do. The worst comes first, and of what is equally bad the likely cause of the rest.
+// Judge returns what is wrong and what to do. The most serious findings come first; among equals, those that probably
+// cause the others.
 func Judge(f Facts, l Limits) Verdict {
 	if u := f.Unreachable; u != nil {
 		return Verdict{
@@ -147,7 +149,7 @@ func Judge(f Facts, l Limits) Verdict {
 
 	findings := slices.Concat(brokerFindings(f), unstoredFindings(f), serviceFindings(f), diskFindings(f), athocFindings(f), refusedFindings(f), pauseFindings(f), heldFindings(f), unverifiedFindings(f), mappingFindings(f),
 		recoveryFindings(f), lateFindings(f), jobFindings(f), notifyFindings(f), fileFindings(f, l), contentFindings(f), deadFindings(f), versionFindings(f))
-	for i := range findings { // wherever they are shown, in a mail as well
+	for i := range findings { // findings are shown in many places, mails among them
 		findings[i].Text, findings[i].Do = text.Clean(findings[i].Text), text.Clean(findings[i].Do)
 	}
 
@@ -179,7 +181,7 @@ func needAttention(n int) string {
 
 func sentence(words string) string { return strings.ToUpper(words[:1]) + words[1:] }
 
-// blocking are the causes for which nothing new reaches AtHoc while they last.
+// blocking are the causes that keep everything new from AtHoc while they last.
 var blocking = []string{
 	"no_" + string(topology.Ingest), "no_" + string(topology.Resolver), "no_" + string(topology.Publisher),
 	CauseMissing, CauseUnstored, CauseAtHocRefuses, CauseAtHocDown, CausePaused, CauseWebPage, CauseNoMapping, CauseRecovering,
@@ -189,7 +191,7 @@ func blocks(found Finding) bool {
 	return found.Level == Problem && slices.Contains(blocking, found.Cause)
 }
 
-// freshness reports whether AtHoc shows what BOBO has reported.
+// freshness says whether AtHoc shows what BOBO has reported.
 func freshness(f Facts, findings []Finding, worst Level) string {
 	lag, late, known := lateness(f)
 	switch {
@@ -208,15 +210,15 @@ func freshness(f Facts, findings []Finding, worst Level) string {
 	}
 }
 
-// lateness is how old the time is up to which AtHoc is complete, by ingest's clock, and whether that is late: older than LATE_AFTER, or
-// from before the last interruption. It is not known without ingest.
+// lateness returns how old the watermark is, by ingest's clock, and whether that is late: older than LATE_AFTER, or
+// from before the last interruption. Without ingest it is not known.
 func lateness(f Facts) (lag time.Duration, late, known bool) {
 	for _, s := range f.Ingest {
 		switch {
 		case s.Freshness != nil:
 			lag = max(lag, s.Freshness.Lag())
 			late = late || isLate(f, *s.Freshness)
-		case s.Waiting > 0 && !s.Oldest.IsZero(): // of an earlier version
+		case s.Waiting > 0 && !s.Oldest.IsZero(): // from an earlier version
 			lag = max(lag, f.At.Sub(s.Oldest))
 			late = late || lag >= lateWarning
 		}
@@ -231,13 +233,15 @@ func Late(f Facts) bool {
 	return late
 }
 
-// isLate reports whether an ingest's files wait for longer than they may. That what stopped them is over does not mean that they are done.
+// isLate reports whether an ingest's files wait longer than they may. When an interruption ends, the files that it
+// delayed are not done yet.
 func isLate(f Facts, fresh control.Freshness) bool {
 	return fresh.Late() || fresh.Waiting > 0 && fresh.CompleteUpTo.Before(interrupted(f))
 }
 
-// interrupted is when the way from the files to AtHoc was last open again: since when each service that it needs works without a break, by
-// its start and by what it could have of the broker. Of publishers one is enough.
+// interrupted returns when the last interruption between the files and AtHoc ended: since when every service on that
+// path has worked without a break, judging by its start and by when it could last use the broker again. Of the
+// publishers, one is enough.
 func interrupted(f Facts) (last time.Time) {
 	var publishing time.Time
 	for _, i := range f.Instances() {
@@ -261,7 +265,7 @@ func interrupted(f Facts) (last time.Time) {
 	return last
 }
 
-// completeUpTo is the time up to which AtHoc is complete; zero if that is not known.
+// completeUpTo returns the time up to which AtHoc is complete; zero if that is not known.
 func completeUpTo(f Facts) (mark time.Time) {
 	for _, s := range f.Ingest {
 		if s.Freshness != nil && (mark.IsZero() || s.Freshness.CompleteUpTo.Before(mark)) {

@@ -17,7 +17,7 @@ import (
 
 var night = time.Date(2024, 6, 17, 2, 30, 0, 0, time.UTC)
 
-// well are the Facts when nothing is wrong.
+// well returns the Facts of an installation in which nothing is wrong.
 func well() Facts {
 	one := control.Instance{Name: "a/1", Version: "v1.2.3", Started: night.Add(-72 * time.Hour)}
 
@@ -42,7 +42,7 @@ func TestNothingIsWrong(t *testing.T) {
 	require.Empty(t, v.Findings)
 }
 
-// TestEachCauseIsNamed: one thing is wrong, and it is named, with what to do, and nothing else is.
+// TestEachCauseIsNamed: if one thing is wrong, the verdict names it and what to do, and nothing else.
 func TestEachCauseIsNamed(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(*Facts)
@@ -211,8 +211,8 @@ func TestEachCauseIsNamed(t *testing.T) {
 	}
 }
 
-// TestWhatIsHeldIsNotLate: a file that waits for nothing but a decision, which ingest counts apart, is not late, and does not hide one
-// that is.
+// TestWhatIsHeldIsNotLate: a file that waits only for a decision, which ingest counts separately, is not late, and does
+// not hide a file that is.
 func TestWhatIsHeldIsNotLate(t *testing.T) {
 	f := well()
 	f.Resolver[0].Guard = &control.GuardState{
@@ -230,7 +230,7 @@ func TestWhatIsHeldIsNotLate(t *testing.T) {
 	require.Contains(t, Judge(f, Limits{}).String(), "duty data is late")
 }
 
-// TestWhatIsNotWorthAWarning: these look like trouble and are none.
+// TestWhatIsNotWorthAWarning: these look like trouble but are not.
 func TestWhatIsNotWorthAWarning(t *testing.T) {
 	for name, spoil := range map[string]func(*Facts){
 		"a file came just now":       func(f *Facts) { f.Ingest[0].Waiting, f.Ingest[0].Oldest = 1, night.Add(-time.Minute) },
@@ -258,8 +258,8 @@ func TestWhatIsNotWorthAWarning(t *testing.T) {
 	require.Equal(t, OK, Judge(silent, Limits{}).Level, "0 never warns")
 }
 
-// TestNeverOKWhileLate: whatever else is well, and whichever service says nothing, it is not OK while the watermark is older than
-// LATE_AFTER.
+// TestNeverOKWhileLate: whatever else is well, and whichever service is silent, the verdict is not OK while the
+// watermark is older than LATE_AFTER.
 func TestNeverOKWhileLate(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -311,8 +311,8 @@ func TestLateIsSaidWithTheFile(t *testing.T) {
 	require.Contains(t, v.Findings[0].Text, "Nobody can tell what has come since")
 }
 
-// TestWhatWaitedIsNotOverWithItsCause: a file that came before the way to AtHoc was open again is late until it is done, however short it
-// has waited.
+// TestWhatWaitedIsNotOverWithItsCause: a file that arrived before the last interruption ended is late until it is done,
+// however short its wait.
 func TestWhatWaitedIsNotOverWithItsCause(t *testing.T) {
 	t.Parallel()
 
@@ -388,7 +388,7 @@ func TestTheFirstLine(t *testing.T) {
 	}
 }
 
-// TestThousandsOfNamesAreAFewFindings: the first names are named, the others counted.
+// TestThousandsOfNamesAreAFewFindings: the first names have findings, the others are counted.
 func TestThousandsOfNamesAreAFewFindings(t *testing.T) {
 	s := control.IngestState{ProblemNames: 8000, Problems: map[string]control.Problem{}}
 	for i := range 100 {

@@ -1,6 +1,6 @@
 package verdict
 
-// Words for what is neither right nor wrong: what services do, how AtHoc is doing.
+// Words for what is neither right nor wrong: what services do, and how AtHoc is doing.
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 	"bobosync/shared/text"
 )
 
-// AtHocWords say how AtHoc is doing.
+// AtHocWords says how AtHoc is doing.
 func AtHocWords(f Facts) string {
 	var last time.Time
 	for _, s := range f.Publisher {
@@ -47,7 +47,7 @@ func AtHocWords(f Facts) string {
 	}
 }
 
-// ApartWords say what does not hold back the time up to which AtHoc is complete; empty if nothing.
+// ApartWords says which rows do not hold back the watermark although AtHoc does not have them; empty if none.
 func ApartWords(s control.IngestState) string {
 	var words []string
 	if f := s.Freshness; f != nil && f.HeldRows > 0 {
@@ -117,7 +117,7 @@ func janitorDoes(s control.JanitorState) string {
 	return "leader"
 }
 
-// Activities are what the processes do now, in the order of [Facts.Instances].
+// Activities returns what the processes do now, in the order of [Facts.Instances].
 func Activities(f Facts) (all []string) {
 	for _, s := range f.Ingest {
 		all = append(all, ingestDoes(s))
@@ -138,7 +138,7 @@ func Activities(f Facts) (all []string) {
 	return all
 }
 
-// JobState says how something is doing that is done by the clock.
+// JobState says how a periodic job is doing.
 func JobState(now time.Time, d control.Job) string {
 	switch {
 	case d.Off:

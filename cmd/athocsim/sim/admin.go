@@ -14,7 +14,7 @@ import (
 // maxAdminBody allows for a few hundred thousand users in one request.
 const maxAdminBody = 256 << 20
 
-// route is one admin page; the list is also what GET /sim/ shows, so the two cannot differ.
+// route is one admin page. GET /sim/ shows the same list, so the two cannot differ.
 type route struct {
 	Method string `json:"method"`
 	Path   string `json:"path"`
@@ -22,7 +22,7 @@ type route struct {
 	serve  func(r *http.Request) (any, error)
 }
 
-// adminError is an error with the status that it means.
+// adminError is an error with the HTTP status to answer it with.
 type adminError struct {
 	status int
 	err    error
@@ -100,7 +100,8 @@ func notFound(what string) error {
 	return adminError{http.StatusNotFound, errors.New("there is no such " + what)}
 }
 
-// decode reads a whole JSON body; a name that is not known is an error, since a misspelt fault would not be one.
+// decode reads a whole JSON body. An unknown name is an error: a misspelt field of a fault must not be ignored
+// silently.
 func decode(r *http.Request, into any) error {
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()

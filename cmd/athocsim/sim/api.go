@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// answer is what a call gets, before a fault spoils it.
+// answer is the response to a call, before a fault spoils it.
 type answer struct {
 	status int
 	header http.Header
@@ -31,7 +31,8 @@ func notAllowed(allow string) answer {
 	return a
 }
 
-// apiHandler finds the end point. Paths are matched exactly, except for the token's, where letter case does not count.
+// apiHandler routes calls to the end points. Paths are matched exactly, except for the token's, where letter case
+// does not count.
 func (s *Simulator) apiHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/api/v2/orgs/{org}/users/search/basic", s.serveSearch)
@@ -47,7 +48,7 @@ func (s *Simulator) apiHandler() http.Handler {
 		switch {
 		case strings.EqualFold(r.URL.Path, tokenPath):
 			s.serveToken(w, r)
-		case path.Clean(r.URL.Path) != r.URL.Path: // the mux would redirect, and a POST would come back as a GET
+		case path.Clean(r.URL.Path) != r.URL.Path: // the mux would redirect, and a POST would return as a GET
 			s.serveUnknown(w, r)
 		default:
 			mux.ServeHTTP(w, r)
@@ -72,7 +73,7 @@ func (s *Simulator) arrive(r *http.Request, endpoint string) *Call {
 	return c
 }
 
-// gate is what search and update check before they look at anything else; ok is false where the answer is final.
+// gate makes the checks with which search and update begin. It returns false if the answer is final.
 func (s *Simulator) gate(r *http.Request, c *Call, method string) (answer, bool) {
 	if r.Method != method {
 		return notAllowed(method), false
@@ -113,7 +114,8 @@ type bucket struct {
 	at    time.Time
 }
 
-// takeTurn takes a call from the end point's allowance, or says how long to wait for the next.
+// takeTurn takes a call from the end point's allowance. If there is none left, it returns how long to wait, and
+// false.
 func (s *Simulator) takeTurn(endpoint string) (time.Duration, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,7 +160,8 @@ func (s *Simulator) throttled(wait time.Duration) answer {
 	return a
 }
 
-// parameters reads the query: names in any letter case, each known, none twice. It records them in the call.
+// parameters reads the query parameters and records them in the call. Names may be in any letter case; each must be
+// known, and given only once.
 func parameters(r *http.Request, c *Call, known ...string) (map[string]string, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {

@@ -120,7 +120,7 @@ func TestTokenExpires(t *testing.T) {
 			return serve("GET", "/api/v2/orgs/ATHOCSIM/users/search/basic?Fields=LOGIN_ID", "", http.Header{"Authorization": {"Bearer " + token.Access}}).Code
 		}
 
-		time.Sleep(time.Minute - time.Nanosecond) // the bubble's clock, not ours
+		time.Sleep(time.Minute - time.Nanosecond) // the clock of the synctest bubble, not the real one
 		require.Equal(t, 200, search())
 		time.Sleep(time.Nanosecond)
 		require.Equal(t, 401, search())
@@ -235,7 +235,7 @@ func TestPagesShiftWhenUsersGo(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 
-	p = get(1) // 00005 has moved to the page before
+	p = get(1) // 00005 has moved to the previous page
 	require.Equal(t, []string{"w00006@example.org", "w00007@example.org", "w00008@example.org", "w00009@example.org"}, p.logins())
 	require.Equal(t, 9, p.TotalUsers)
 	require.NoError(t, c.sim.PutUsers(sim.User{LoginID: "new@example.org"}))
@@ -354,7 +354,8 @@ func TestCreatesUsersWithoutTheSafetyRule(t *testing.T) {
 	require.False(t, ok)
 }
 
-// TestWhatIsJudgedFirst: where user and attribute are both wrong, the settings choose what is complained of, and nobody is made.
+// TestWhatIsJudgedFirst checks that the settings decide which mistake is reported if user and attribute are both
+// wrong, and that no user is created.
 func TestWhatIsJudgedFirst(t *testing.T) {
 	for first, want := range map[string]string{"user": "does not exists in the Organization", "attribute": "The attribute is unknown"} {
 		c := start(t, func(o *sim.Options) { o.Settings.JudgeFirst = first })

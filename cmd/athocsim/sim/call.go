@@ -31,8 +31,8 @@ const (
 // Call is the record of one call. Times are UnixNano of the simulator's clock.
 //
 // Finished is taken just before the last byte of the answer is handed to the network, so a client that waits for its
-// answer before it calls again never has two calls in flight by these times. Where the client gave up (ClientGone), it
-// is the time at which that was noticed, a moment after the client may have called again.
+// answer before it calls again never has two calls in flight by these times. If the client gave up (ClientGone),
+// Finished is the time at which that was noticed, a moment after the client may have called again.
 type Call struct {
 	// Run identifies the simulator among those that appended to one call log: the start of the process, UnixNano.
 	Run int64 `json:"run"`
@@ -43,7 +43,7 @@ type Call struct {
 	Endpoint string `json:"endpoint"`
 	Method   string `json:"method"`
 	Path     string `json:"path"`
-	// Status is what was sent; 0 where no answer was sent.
+	// Status is the status that was sent; 0 if no answer was sent.
 	Status int `json:"status"`
 	// Reason says why a call was refused.
 	Reason string `json:"reason,omitempty"`
@@ -60,24 +60,25 @@ type Call struct {
 	// TotalUsers and FetchedRecords are what a search answered.
 	TotalUsers     int `json:"total_users,omitempty"`
 	FetchedRecords int `json:"fetched_records,omitempty"`
-	// Users are the users of an update, in the order sent, also where the call was refused as a whole.
+	// Users are the users of an update, in the order sent, even if the call was refused as a whole.
 	Users []UserCall `json:"users,omitempty"`
-	// Unfinished is set by ReadCallLog for a call that the simulator did not live to finish.
+	// Unfinished is set by ReadCallLog for a call that the simulator had begun and not finished when it was killed.
 	Unfinished bool `json:"unfinished,omitempty"`
 }
 
-// UserCall is what an update said about one user and what came of it.
+// UserCall is what an update asked for one user, and the outcome.
 type UserCall struct {
 	LoginID string `json:"login_id"`
 	// Fields is everything sent for this user besides LOGIN_ID. What was not a string is recorded as JSON text.
 	Fields  Fields `json:"fields"`
 	Outcome string `json:"outcome"`
 	Detail  string `json:"detail,omitempty"`
-	// Applied is set where a value was written; AppliedAt is when. Written lists the attributes where it was not all of Fields.
+	// Applied is set if a value was written; AppliedAt is when. Written lists the attributes written if they were not
+	// all of Fields.
 	Applied   bool     `json:"applied,omitempty"`
 	AppliedAt int64    `json:"applied_at,omitempty"`
 	Written   []string `json:"written,omitempty"`
-	// LeftOut is set where a fault kept this user out of the answer.
+	// LeftOut is set if a fault kept this user out of the answer.
 	LeftOut bool `json:"left_out,omitempty"`
 	// FaultID is the user fault that was played.
 	FaultID int `json:"fault_id,omitempty"`
@@ -85,7 +86,7 @@ type UserCall struct {
 	// UserID is the user's USER_ID; 0 where there is no such user, or the call was not worked on.
 	UserID int64 `json:"user_id,omitempty"`
 
-	mutations Fields // what is to be written
+	mutations Fields // what the update should write
 }
 
 // Field is one name and value.
@@ -94,7 +95,7 @@ type Field struct{ Name, Value string }
 // Fields is a list of names and values in the order sent. In JSON it is an object.
 type Fields []Field
 
-// Get returns the value of a name, and whether it is there.
+// Get returns the value of a name, and whether the name is there.
 func (f Fields) Get(name string) (string, bool) {
 	for _, field := range f {
 		if field.Name == name {
@@ -105,7 +106,7 @@ func (f Fields) Get(name string) (string, bool) {
 	return "", false
 }
 
-// MarshalJSON writes an object with the names in their order; a name that was sent twice is written twice.
+// MarshalJSON writes an object with the names in their order. A name that was sent twice is written twice.
 func (f Fields) MarshalJSON() ([]byte, error) {
 	b := make([]byte, 0, 2+48*len(f))
 	b = append(b, '{')

@@ -21,7 +21,7 @@ type CallFilter struct {
 	After    uint64 // only calls with a greater Seq
 	Endpoint string // only this end point
 	User     string // only updates that carry this username, in any letter case
-	Limit    int    // the first so many; 0 means all
+	Limit    int    // at most this many, the earliest first; 0 means all
 }
 
 // EndpointStats counts the calls of one end point since the last reset.
@@ -53,7 +53,7 @@ type Stats struct {
 type endpointCount struct {
 	EndpointStats
 	inFlight int
-	recent   []int64 // arrivals within the last second
+	recent   []int64 // times of arrival within the last second
 }
 
 // callLog holds the latest calls and writes all of them to a file.
@@ -98,7 +98,7 @@ func newCallLog(o *Options) (*callLog, error) {
 	return l, nil
 }
 
-// openLines opens a file for appending lines, and ends a line that a kill cut off.
+// openLines opens a file for appending lines, and terminates a line that a kill cut off.
 func openLines(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
@@ -130,7 +130,7 @@ func (l *callLog) reset() {
 	l.calls, l.users, l.applied = nil, 0, 0
 	l.endpoints = map[string]*endpointCount{}
 	l.faults, l.outcomes, l.others = map[string]int{}, map[string]int{}, map[string]int{}
-	for name, e := range running { // what is in flight still ends
+	for name, e := range running { // calls in flight will still finish
 		l.endpoint(name).inFlight = e.inFlight
 	}
 }
@@ -166,7 +166,7 @@ func (l *callLog) arrive(c *Call) {
 	e.PeakPerSecond = max(e.PeakPerSecond, len(e.recent))
 }
 
-// begin writes an update to the file before it is worked on, so that a killed simulator leaves a trace of it.
+// begin writes an update to the file before it is worked on, so that a simulator that is killed leaves a trace of it.
 func (l *callLog) begin(c *Call) {
 	if l.file != nil {
 		l.write("begin", c)
@@ -223,7 +223,7 @@ func (l *callLog) keep(c *Call) {
 	drop := 0
 	for len(l.calls)-drop > 1 && (len(l.calls)-drop > l.keepCalls || l.users > l.keepUsers) {
 		l.users -= len(l.calls[drop].Users)
-		l.calls[drop] = Call{} // releases the users now, though the slot is reused later
+		l.calls[drop] = Call{} // releases the users now, although the slot is reused later
 		drop++
 	}
 
@@ -247,7 +247,7 @@ func (l *callLog) write(phase string, c *Call) {
 	l.writeLocked(phase, c)
 }
 
-// writeLocked hands a line to the operating system in one write: it outlives a kill of this process.
+// writeLocked hands a line to the operating system in one write, so that the line outlives a kill of this process.
 func (l *callLog) writeLocked(phase string, c *Call) {
 	line := append(mustJSON(callLine{phase, c}), '\n')
 	if _, err := l.file.Write(line); err != nil {
@@ -310,9 +310,9 @@ func (l *callLog) close() error {
 	return err
 }
 
-// ReadCallLog reads a file of Options.CallLog, ordered by run and Seq. A call that was begun and not finished, because
-// the simulator was killed, is returned with Unfinished set: it may have been applied. A line that such a kill cut off
-// is skipped; any other line that cannot be read is an error.
+// ReadCallLog reads a file that was written for Options.CallLog, and returns its calls ordered by run and Seq. A call
+// that was begun but not finished, because the simulator was killed, has Unfinished set: it may have been applied. A
+// line that such a kill cut off is skipped. Any other line that cannot be read is an error.
 func ReadCallLog(path string) ([]Call, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -337,7 +337,7 @@ func readCalls(in io.Reader) ([]Call, error) {
 	r := bufio.NewReaderSize(in, 1<<20)
 	byKey := map[callKey]Call{}
 	var lastRun int64
-	broken := 0 // the line that could not be read, until what follows shows whether a kill cut it off
+	broken := 0 // the number of a line that could not be read, until what follows shows whether a kill cut it off
 	for n := 1; ; n++ {
 		line, err := r.ReadBytes('\n')
 		if errors.Is(err, io.EOF) && len(bytes.TrimSpace(line)) == 0 {

@@ -18,11 +18,11 @@ import (
 
 const certLifetime = 365 * 24 * time.Hour
 
-// certificates is what the server shows and where its clients find what to trust.
+// certificates is the server's TLS configuration, and the file with what clients have to trust.
 type certificates struct {
 	config *tls.Config
 	caFile string
-	remove string // a directory to remove in the end
+	remove string // a directory that close removes
 }
 
 func openCertificates(o *Options) (*certificates, error) {
@@ -79,7 +79,8 @@ func certHosts(more []string) []string {
 	return append(hosts, more...)
 }
 
-// reusable reports whether a pair of an earlier start is still good: clients keep trusting the same file then.
+// reusable reports whether a certificate and key from an earlier start are still good, so that clients can go on
+// trusting the same file.
 func reusable(caFile, certFile, keyFile string, hosts []string) bool {
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
@@ -104,7 +105,7 @@ func reusable(caFile, certFile, keyFile string, hosts []string) bool {
 	return true
 }
 
-// makeCertificates makes an authority, signs a server certificate with it, and forgets the authority's key.
+// makeCertificates makes an authority, signs a server certificate with it, and discards the authority's key.
 func makeCertificates(caFile, certFile, keyFile string, hosts []string) error {
 	if err := os.MkdirAll(filepath.Dir(caFile), 0o700); err != nil {
 		return err

@@ -39,7 +39,7 @@ func (n presentNode) match(v []string) bool {
 	return column(v, n.column) != ""
 }
 
-// match is false for an attribute with no value: nothing is less or greater than what is not there.
+// match returns false for an attribute without a value: nothing is less or greater than a value that is missing.
 func (n compareNode) match(v []string) bool {
 	have := column(v, n.column)
 	if have == "" {
@@ -78,8 +78,9 @@ func column(values []string, i int) string {
 	return ""
 }
 
-// criteriaParser reads: or = and {"or" and}; and = term {"and" term}; term = "(" or ")" | NAME "pr" | NAME op 'value'.
-// A quote inside a value is written twice. Keywords are matched without regard to case, attribute names exactly.
+// criteriaParser parses this grammar: or = and {"or" and}; and = term {"and" term}; term = "(" or ")" | NAME "pr" |
+// NAME op 'value'. A quote inside a value is written twice. Keywords are matched without regard to case, attribute
+// names exactly.
 type criteriaParser struct {
 	text   string
 	pos    int
@@ -185,7 +186,7 @@ func (p *criteriaParser) and() (criterion, error) {
 func (p *criteriaParser) joined(word string, part func() (criterion, error), join func(l, r criterion) criterion) (criterion, error) {
 	left, err := part()
 	for n := 0; err == nil && p.keyword(word); n++ {
-		// Each join nests the tree one level deeper, and matching walks it recursively.
+		// Each join nests the tree one level deeper, and match walks it recursively.
 		if n >= 10*maxCriteriaDepth {
 			return nil, p.fail("too many conditions")
 		}

@@ -98,7 +98,7 @@ func FuzzCriteria(f *testing.F) {
 
 		again, err := parseCriteria(canonical, d.lookup)
 		if err != nil && strings.Contains(err.Error(), "too many") {
-			return // the canonical form has more brackets
+			return // the canonical form has more brackets, and so may have too many
 		}
 
 		require.NoError(t, err)

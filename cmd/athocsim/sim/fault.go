@@ -11,27 +11,27 @@ import (
 	"time"
 )
 
-// Kinds of faults that befall a whole call.
+// Kinds of faults that affect a whole call.
 const (
-	FaultStatus     = "status"      // answer Status, with RetryAfter and Body if given
+	FaultStatus     = "status"      // answer with Status, and with RetryAfter and Body if given
 	FaultReset      = "reset"       // reset the connection, no answer
-	FaultHang       = "hang"        // no answer until the client gives up or Hold has passed, then a reset
+	FaultHang       = "hang"        // do not answer until the client gives up or Hold has passed, then reset the connection
 	FaultBrokenJSON = "broken_json" // work on the call, then answer with a body that is not JSON
 	FaultTruncated  = "truncated"   // work on the call, then break off in the middle of the body
 	FaultSlowBody   = "slow_body"   // work on the call, then send the body in small pieces over Hold
 	FaultLostAnswer = "lost_answer" // work on the call, then reset the connection
-	FaultLateApply  = "late_apply"  // as hang, but work on the call Delay after the client gave up
-	FaultBomb       = "bomb"        // work on the call, then answer what is meant to fill the client's memory, as Form says
-	FaultDrip       = "drip"        // work on the call, then answer letter by letter for as long as the client waits, as Form says
-	FaultLies       = "lies"        // work on the call, and say more in the answer than was asked, of users of others and of none
-	FaultRefuse     = "refuse"      // close the port for For, and all connections; acts at once, on every end point
+	FaultLateApply  = "late_apply"  // as hang, but work on the call once Delay has passed after the client gave up
+	FaultBomb       = "bomb"        // work on the call, then send an answer that is meant to fill the client's memory; Form chooses it
+	FaultDrip       = "drip"        // work on the call, then send letter after letter for as long as the client waits; Form chooses it
+	FaultLies       = "lies"        // work on the call, then add to the answer what was not asked: other users, duplicates, malformed entries
+	FaultRefuse     = "refuse"      // close the port and all connections for the time For; acts at once, on every end point
 )
 
-// Kinds of faults that befall single users.
+// Kinds of faults that affect single users.
 const (
 	FaultOmitUser  = "omit_user"  // the user is left out of the answer to an update or a search
 	FaultPartial   = "partial"    // the outcome is Partial
-	FaultUserError = "user_error" // the outcome is an Error that may pass
+	FaultUserError = "user_error" // the outcome is an Error that may not last
 	FaultDenyUser  = "deny_user"  // the outcome is an Error: permission denied
 )
 
@@ -42,43 +42,45 @@ var (
 	userFaults = []string{FaultOmitUser, FaultPartial, FaultUserError, FaultDenyUser}
 )
 
-// Fault is something that goes wrong on purpose. It lasts until For has passed, until it was played on Calls calls, or
-// until it is cleared, whichever comes first.
+// Fault is something that goes wrong on purpose. It lasts until For has passed, until it has been played on Calls
+// calls, or until it is cleared, whichever comes first.
 type Fault struct {
-	ID   int    `json:"id"` // given by the simulator
+	ID   int    `json:"id"` // assigned by the simulator
 	Kind string `json:"kind"`
-	// Scope is the end points befallen: token, search, update. Empty means all; for the faults of single users, update.
+	// Scope lists the end points affected: token, search, update. Empty means all; for the faults of single users,
+	// update.
 	Scope []string `json:"scope,omitempty"`
 	// For is how long the fault lasts; 0 is until it is cleared. A refusal needs it.
 	For Duration `json:"for"`
-	// Calls is on how many calls the fault is played; 0 is any number.
+	// Calls is how many calls the fault is played on; 0 means any number.
 	Calls int `json:"calls,omitempty"`
-	// Probability is that of a call, or of a user, being befallen (0 to 1); 0 means always.
+	// Probability is the chance that a call, or a user, is affected (0 to 1); 0 means always.
 	Probability float64 `json:"probability,omitempty"`
-	// Seed makes the draws repeatable; 0 takes one from the simulator's seed.
+	// Seed makes the draws repeatable; 0 draws a seed from the simulator's.
 	Seed uint64 `json:"seed,omitempty"`
 
-	// Status, RetryAfter and Body are the answer of a status fault. RetryAfter is sent as it is, but "date+7s" becomes the
-	// HTTP date in 7 seconds.
+	// Status, RetryAfter and Body make up the answer of a status fault. RetryAfter is sent as it is, except that
+	// "date+7s" becomes the HTTP date in 7 seconds.
 	Status     int    `json:"status,omitempty"`
 	RetryAfter string `json:"retry_after,omitempty"`
 	Body       string `json:"body,omitempty"`
-	// Form is that of a bomb (gzip, endless, deep, attributes, headers) or of a drip (head, body).
+	// Form chooses the kind of bomb (gzip, endless, deep, attributes, headers) or of drip (head, body).
 	Form string `json:"form,omitempty"`
-	// Hold is how long a hanging call is held at most (0: until the client gives up), and how long a slow body takes.
+	// Hold is the longest that a hanging call is held (0: until the client gives up), or how long a slow body takes.
 	Hold Duration `json:"hold,omitzero"`
-	// Delay is how long after the client gave up a late call is worked on.
+	// Delay is how long after the client gave up a late_apply call is worked on.
 	Delay Duration `json:"delay,omitzero"`
 	// Apply works on the call, unseen by the client, before a status, reset or hang fault is played; for omit_user,
 	// partial and user_error it writes the values all the same.
 	Apply bool `json:"apply,omitempty"`
 
-	// Users are the usernames befallen; empty means all. A fault of whole calls befalls those updates that carry one of them.
+	// Users are the usernames affected; empty means all. A fault of whole calls affects the updates that carry one of
+	// them.
 	Users []string `json:"users,omitempty"`
 	// Detail replaces the :SyncDetails text.
 	Detail string `json:"detail,omitempty"`
 
-	// Hits is on how many calls the fault was played so far; Until is when it ends (UnixNano; 0: open).
+	// Hits is how many calls the fault has been played on; Until is when it ends (UnixNano; 0: open).
 	Hits  int   `json:"hits"`
 	Until int64 `json:"until,omitempty"`
 }
@@ -89,7 +91,7 @@ type activeFault struct {
 	users map[string]bool
 }
 
-// faultSet is the faults that are switched on, in the order in which they were.
+// faultSet holds the faults that are on, in the order in which they were switched on.
 type faultSet struct {
 	mu     sync.Mutex
 	nextID int
@@ -150,7 +152,7 @@ func (f *Fault) validate() error {
 	return errors.Join(errs...)
 }
 
-// add switches a fault on that was validated.
+// add switches on a fault that has been validated.
 func (s *faultSet) add(f Fault) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,7 +185,7 @@ func (s *faultSet) add(f Fault) Fault {
 	return f
 }
 
-// prune drops what has ended; the caller holds the lock.
+// prune drops the faults that have ended; the caller holds the lock.
 func (s *faultSet) prune() {
 	now := time.Now().UnixNano()
 	s.active = slices.DeleteFunc(s.active, func(a *activeFault) bool {
@@ -219,7 +221,7 @@ func (a *activeFault) covers(endpoint string) bool {
 	return len(a.Scope) == 0 || slices.Contains(a.Scope, endpoint)
 }
 
-// befalls reports whether one of a call's users is meant, or nobody in particular.
+// befalls reports whether the fault is meant for one of these users, or for no user in particular.
 func (a *activeFault) befalls(users []UserCall) bool {
 	return a.users == nil || slices.ContainsFunc(users, func(u UserCall) bool { return a.users[loginKey(u.LoginID)] })
 }
@@ -228,7 +230,8 @@ func (a *activeFault) draw() bool {
 	return a.Probability == 0 || a.rng.Float64() < a.Probability
 }
 
-// forCall takes the fault to play on a call, nil if none: the first that covers it and is drawn.
+// forCall returns the fault to play on a call, and counts the hit: the first that covers the call and is drawn, nil
+// if there is none.
 func (s *faultSet) forCall(endpoint string, users []UserCall) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -246,7 +249,7 @@ func (s *faultSet) forCall(endpoint string, users []UserCall) *Fault {
 	return nil
 }
 
-// anyForUsers says quickly whether forUsers could choose anybody.
+// anyForUsers reports, cheaply, whether forUsers could choose anybody.
 func (s *faultSet) anyForUsers(endpoint string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -258,7 +261,8 @@ func (s *faultSet) anyForUsers(endpoint string) bool {
 	})
 }
 
-// forUsers chooses the users of one call that are befallen: it returns nil for none, or one fault or nil for each key.
+// forUsers chooses which users of a call are affected. It returns nil if there are none, and otherwise a fault or nil
+// for each key.
 func (s *faultSet) forUsers(endpoint string, keys []string) []*Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -293,7 +297,7 @@ func (s *faultSet) forUsers(endpoint string, keys []string) []*Fault {
 	return chosen
 }
 
-// retryAfterHeader is the Retry-After header of a status fault.
+// retryAfterHeader returns the Retry-After header of a status fault.
 func (f *Fault) retryAfterHeader() (string, error) {
 	text, ok := strings.CutPrefix(f.RetryAfter, "date+")
 	if !ok {

@@ -50,7 +50,7 @@ func TestStatusFaults(t *testing.T) {
 	require.Equal(t, 503, c.lastCall().Status)
 }
 
-// TestACulprit: each call that carries one user fails, and no other.
+// TestACulprit checks that each call that carries a certain user fails, and no other call.
 func TestACulprit(t *testing.T) {
 	c := start(t, nil)
 	c.fault(sim.Fault{Kind: sim.FaultStatus, Status: 500, Users: []string{strings.ToUpper(w1)}})
@@ -129,7 +129,8 @@ func TestBodyFaults(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(began), 50*time.Millisecond)
 }
 
-// giveUp sends an update and cancels it once the simulator has it. It reports whether that was before the answer.
+// giveUp sends an update, and cancels it once the simulator has it. It reports whether the call was cancelled before
+// the answer.
 func (c *client) giveUp(login, value string) bool {
 	c.t.Helper()
 

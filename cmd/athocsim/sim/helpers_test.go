@@ -120,7 +120,7 @@ func (c *client) update(query, body string) result {
 	return res
 }
 
-// outcomes updates and returns what came back, by username.
+// outcomes sends an update and returns the users' outcomes, by username.
 func (c *client) outcomes(query, body string) map[string]map[string]any {
 	c.t.Helper()
 	res := c.update(query, body)
@@ -178,7 +178,7 @@ func (c *client) lastCall() sim.Call {
 	return calls[len(calls)-1]
 }
 
-// eventually polls with a deadline, for what only time brings about.
+// eventually polls until ok returns true, with a deadline.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	require.Eventually(t, ok, 10*time.Second, 2*time.Millisecond, what)

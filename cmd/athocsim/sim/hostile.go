@@ -1,7 +1,7 @@
 package sim
 
-// What an impostor in AtHoc's place answers: answers that are meant to fill a client's memory or to keep it waiting, and
-// answers that say more than was asked.
+// What an impostor in AtHoc's place answers: answers that are meant to fill a client's memory or to keep it waiting,
+// and answers that say more than was asked.
 
 import (
 	"bytes"
@@ -19,16 +19,16 @@ import (
 // Forms of a bomb.
 const (
 	BombGzip       = "gzip"       // a gigabyte of users in a megabyte of gzip
-	BombEndless    = "endless"    // users without an end, until the client gives up
-	BombDeep       = "deep"       // brackets in brackets
-	BombAttributes = "attributes" // one user with attributes without an end
-	BombHeaders    = "headers"    // header lines without an end
+	BombEndless    = "endless"    // users without end, until the client gives up
+	BombDeep       = "deep"       // brackets within brackets
+	BombAttributes = "attributes" // one user with attributes without end
+	BombHeaders    = "headers"    // header lines without end
 )
 
 // Forms of a drip.
 const (
-	DripHead = "head" // a header line of which a letter comes now and then
-	DripBody = "body" // a body of which a letter comes now and then
+	DripHead = "head" // a header line that arrives letter by letter
+	DripBody = "body" // a body that arrives letter by letter
 )
 
 var forms = map[string][]string{
@@ -37,16 +37,16 @@ var forms = map[string][]string{
 }
 
 const (
-	// bombSize is the most bytes of a bomb, before it is packed.
+	// bombSize is the most bytes of a bomb, before compression.
 	bombSize = 1 << 30
-	// dripEvery is how often a letter comes.
+	// dripEvery is the pause between two letters.
 	dripEvery = 50 * time.Millisecond
 )
 
-// openings are how a true answer of each end point begins.
+// openings are the beginnings of a genuine answer of each end point.
 var openings = map[string]string{EndpointSearch: `{"TotalUsers":1,"Users":[`, EndpointUpdate: `[`, EndpointToken: `{"access_token":"`}
 
-// bombParts are the beginning of a bomb's body and what is repeated behind it.
+// bombParts returns the beginning of a bomb's body, and the text that is repeated after it.
 func bombParts(form, endpoint string) (opening, unit string) {
 	opening = openings[endpoint]
 	switch {
@@ -61,7 +61,8 @@ func bombParts(form, endpoint string) (opening, unit string) {
 	return opening, `{},`
 }
 
-// bomb sends an answer that has no end. The record ends where it begins: it is not known when the client has had enough.
+// bomb sends an answer that has no end. It finishes the call's record first: nothing shows when the client has had
+// enough.
 func (s *Simulator) bomb(w http.ResponseWriter, c *Call, form string) {
 	s.finish(c, http.StatusOK)
 
@@ -84,7 +85,7 @@ func (s *Simulator) bomb(w http.ResponseWriter, c *Call, form string) {
 
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Minute))
 	_, err := w.Write(pack([]byte(opening)))
-	chunk = pack(chunk) // a gzip file may have many members, so one that is packed once serves again and again
+	chunk = pack(chunk) // a gzip file may have many members, so one packed member can be sent again and again
 	for sent := 0; err == nil && sent < bombSize && s.ctx.Err() == nil; sent += 1 << 20 {
 		_, err = w.Write(chunk)
 	}
@@ -98,13 +99,14 @@ func packed(b []byte) []byte {
 	z := gzip.NewWriter(&out)
 	_, err := z.Write(b)
 	if err = errors.Join(err, z.Close()); err != nil {
-		panic(err) // a buffer takes everything
+		panic(err) // writing to a buffer does not fail
 	}
 
 	return out.Bytes()
 }
 
-// raw sends a beginning, and then a text again and again, letter by letter if there is a pause, past what HTTP would allow.
+// raw sends begin, and then again over and over, beyond what HTTP allows. With a pause it sends again letter by
+// letter.
 func (s *Simulator) raw(w http.ResponseWriter, begin, again string, pause time.Duration) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -131,7 +133,7 @@ func (s *Simulator) raw(w http.ResponseWriter, begin, again string, pause time.D
 	}
 }
 
-// drip sends an answer that never comes to its end, slowly enough that no pause between two letters is long.
+// drip sends an answer that never ends, but with no long pause between two letters.
 func (s *Simulator) drip(w http.ResponseWriter, c *Call, form string, a answer) {
 	begin, again := "HTTP/1.1 200 OK\r\nX-Slow: ", "a"
 	if form == DripBody {
@@ -145,8 +147,8 @@ func (s *Simulator) drip(w http.ResponseWriter, c *Call, form string, a answer) 
 	c.ClientGone = true
 }
 
-// lies adds to a true answer what was not asked: users of others, users once more, values that are no texts, counts that are not so.
-// What is true of the users who were asked for stays in it, and is not contradicted.
+// lies adds to a genuine answer what was not asked for: other users, the same users again, values of the wrong type,
+// false counts. What is true of the users who were asked for stays in the answer, and is not contradicted.
 func (f *Fault) lies(c *Call, a answer) answer {
 	if a.status != http.StatusOK {
 		return a
@@ -163,7 +165,7 @@ func (f *Fault) lies(c *Call, a answer) answer {
 	return a
 }
 
-// spliced puts elements at the beginning of the list that follows upon a mark.
+// spliced inserts elements at the beginning of the list that follows mark.
 func spliced(body []byte, mark string, elements []string) []byte {
 	at := bytes.Index(body, []byte(mark))
 	if at < 0 || len(elements) == 0 {
@@ -191,7 +193,7 @@ func falseOutcomes(rng *rand.Rand, users []UserCall) []string {
 	rng.Shuffle(len(lies), func(i, j int) { lies[i], lies[j] = lies[j], lies[i] })
 
 	for _, u := range users {
-		if rng.IntN(3) == 0 { // said twice of one who was done, the second time in capitals
+		if rng.IntN(3) == 0 { // a user who was updated is listed again, this time in capitals
 			if login := strings.ToUpper(u.LoginID); u.Outcome == OutcomeUpdated {
 				lies = append(lies, fmt.Sprintf(`{"LOGIN_ID":%s,":SyncStatus":"OK"}`, appendString(nil, login)))
 			}

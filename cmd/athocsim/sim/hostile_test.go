@@ -17,7 +17,8 @@ import (
 
 const updatePath = "/api/v2/orgs/" + sim.DefaultOrgCode + "/users/SyncByCommonNames?" + existing
 
-// TestBombsAndDrips: each is more, or takes longer, than anybody who has asked would wait for, and the call is worked on.
+// TestBombsAndDrips checks that each answer is larger, or takes longer, than any client would wait for, and that the
+// call is worked on.
 func TestBombsAndDrips(t *testing.T) {
 	t.Parallel()
 
@@ -50,7 +51,8 @@ func TestBombsAndDrips(t *testing.T) {
 	}
 }
 
-// TestLies: the truth about who was asked for is among them, and they are told of no call that was refused.
+// TestLies checks that the truth about the users who were asked for is among the lies, and that refused calls get
+// none.
 func TestLies(t *testing.T) {
 	t.Parallel()
 	c := start(t, nil)

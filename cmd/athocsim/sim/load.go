@@ -14,8 +14,9 @@ import (
 	"strings"
 )
 
-// LoadUsers reads users from a file. A .csv file has a header of attribute names, LOGIN_ID among them; a .json file holds
-// an array of objects with the same names. Attributes that are not among known are returned too: they hold strings.
+// LoadUsers reads users from a file. A .csv file has a header of attribute names, LOGIN_ID among them; a .json file
+// holds an array of objects with the same names. Attributes that are not in known are returned as well, with type
+// string.
 func LoadUsers(path string, known []Attribute) ([]User, []Attribute, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Defaults that New puts in the place of unset options.
+// Defaults that New uses for unset options.
 const (
 	DefaultOrgCode       = "ATHOCSIM"
 	DefaultClientID      = "athocsim-client"
@@ -29,30 +29,31 @@ const (
 	defaultHistory       = 50
 )
 
-// Options says what a Simulator holds and how it behaves. The zero value is a usable and strict simulator without users.
+// Options say what a Simulator holds and how it behaves. The zero value is a usable and strict simulator without
+// users.
 type Options struct {
-	// Logger receives what the simulator does; nil logs nothing. No secret or token is ever logged, and no username.
+	// Logger receives what the simulator does; nil logs nothing. Secrets, tokens and usernames are never logged.
 	Logger *slog.Logger
 
-	// OrgCode, ClientID, ClientSecret, Username and Password are what the token end point asks for.
+	// OrgCode, ClientID, ClientSecret, Username and Password are what the token end point demands.
 	OrgCode      string
 	ClientID     string
 	ClientSecret string
 	Username     string
 	Password     string
 
-	// Attributes are the organisation's attributes besides LOGIN_ID, the duty and the collar attribute.
+	// Attributes are the organisation's attributes besides LOGIN_ID and the duty and collar attributes.
 	Attributes []Attribute
 	// DutyAttribute and CollarAttribute are always defined: the first as a date, the second as a string.
 	DutyAttribute   string
 	CollarAttribute string
-	// Users is the directory at the start. With a StateFile that exists, the file's users are taken instead.
+	// Users are the users at the start. If StateFile exists, its users are taken instead.
 	Users []User
 
 	// Settings can be changed while the simulator runs.
 	Settings Settings
-	// Seed drives the order of answers, letter case, jitter and faults without a seed of their own. The same seed gives
-	// the same draws, but concurrent calls may share them out in another order.
+	// Seed drives the order of answers, letter case, jitter, and faults without a seed of their own. The same seed
+	// gives the same draws, but concurrent calls may receive them in a different order.
 	Seed uint64
 
 	// TLS serves HTTPS with a certificate of the simulator's own, unless CertFile and KeyFile name another.
@@ -61,15 +62,16 @@ type Options struct {
 	KeyFile  string
 	// TLSDirectory keeps ca.pem and the server's pair over restarts. Empty means a directory that Close removes.
 	TLSDirectory string
-	// TLSHosts are names and addresses for the certificate besides localhost, this host's name and the loopback addresses.
+	// TLSHosts are names and addresses for the certificate, in addition to localhost, this host's name and the
+	// loopback addresses.
 	TLSHosts []string
 
-	// AdminAddr gives the /sim/ pages an address of their own (plain HTTP); empty puts them beside the API.
+	// AdminAddr gives the /sim/ pages an address of their own (plain HTTP); empty serves them on the API's address.
 	AdminAddr string
 
 	// StateFile keeps users and attributes over restarts and kills; empty keeps nothing. See README.md.
 	StateFile string
-	// CallLog is a file to which every call is appended as JSON lines; empty writes none.
+	// CallLog is a file to which every call is appended as JSON lines; empty writes no file.
 	CallLog string
 	// OnCall is called with every finished call just before its answer is sent, one call at a time. It must be quick,
 	// and must not call Close.
@@ -83,9 +85,9 @@ type Options struct {
 	History int
 }
 
-// Settings is what can be changed while the simulator runs. The zero value of each field is the strictest choice.
+// Settings are what can be changed while the simulator runs. The zero value of each field is the strictest choice.
 type Settings struct {
-	// Latency is spent before a call is worked on, also when the client has gone away meanwhile.
+	// Latency passes before a call is worked on, even if the client has gone away meanwhile.
 	Latency Latency `json:"latency"`
 	// Throttle limits the calls of each end point.
 	Throttle Throttle `json:"throttle"`
@@ -97,19 +99,21 @@ type Settings struct {
 	ManyTokens bool `json:"many_tokens"`
 	// KeepOrder answers updates in the order of the request; by default the order is shuffled.
 	KeepOrder bool `json:"keep_order"`
-	// EchoCase is how LOGIN_ID comes back from an update: "sent" (default), "stored", "upper", "lower" or "random".
+	// EchoCase is the letter case of LOGIN_ID in the answer to an update: "sent" (default), "stored", "upper",
+	// "lower" or "random".
 	EchoCase string `json:"echo_case"`
-	// EmptyStyle is how a search shows an attribute with no value: "mixed" (default; all three), "missing", "null", "empty".
+	// EmptyStyle is how a search shows an attribute without a value: "mixed" (default; all three), "missing", "null"
+	// or "empty".
 	EmptyStyle string `json:"empty_style"`
-	// JudgeFirst is what an update complains of where both are wrong, the user who does not exist or the attribute: "user"
+	// JudgeFirst is what an update reports if the user does not exist and an attribute is wrong as well: "user"
 	// (default) or "attribute". AtHoc does not document it.
 	JudgeFirst string `json:"judge_first"`
 	// MaxUsers is the most users in one update (default 5000), MaxBody the most bytes of a body (default 10 MiB).
 	MaxUsers int   `json:"max_users"`
 	MaxBody  int64 `json:"max_body"`
-	// TooLargeStatus is the answer to more than that: 413 (default) or 400.
+	// TooLargeStatus is the status of the answer to an update above these limits: 413 (default) or 400.
 	TooLargeStatus int `json:"too_large_status"`
-	// Messages are the texts of user outcomes that AtHoc does not document word for word.
+	// Messages are the texts of users' outcomes whose wording AtHoc does not document.
 	Messages Messages `json:"messages"`
 }
 
@@ -120,17 +124,18 @@ type Latency struct {
 	Jitter  Duration `json:"jitter"`
 }
 
-// Throttle allows PerSecond calls a second on average for each end point; what is above gets 429.
+// Throttle allows PerSecond calls a second on average for each end point; calls above that get 429.
 type Throttle struct {
 	// PerSecond is the limit; 0 switches throttling off.
 	PerSecond float64 `json:"per_second"`
-	// Burst is how many calls may come at once (default: PerSecond rounded up).
+	// Burst is how many calls may arrive at once (default: PerSecond rounded up).
 	Burst int `json:"burst"`
-	// RetryAfter is the form of the header: "seconds" (default), "date" or "none".
+	// RetryAfter is the form of the Retry-After header: "seconds" (default), "date" or "none".
 	RetryAfter string `json:"retry_after"`
 }
 
-// Messages are the :SyncDetails texts; each "{user}", "{attribute}" and "{value}" is replaced. Empty means the default.
+// Messages are the :SyncDetails texts. Each "{user}", "{attribute}" and "{value}" is replaced. Empty means the
+// default.
 type Messages struct {
 	Updated          string `json:"updated"`
 	Created          string `json:"created"`
@@ -189,7 +194,7 @@ func (o *Options) setDefaults() {
 	o.Settings.setDefaults()
 }
 
-// attributes is the whole list of definitions, LOGIN_ID first.
+// attributes returns all definitions, LOGIN_ID first.
 func (o *Options) attributes() []Attribute {
 	defs := []Attribute{
 		{Name: LoginID, Type: TypeString},
@@ -281,7 +286,7 @@ func expand(template, user, attribute, value string) string {
 	return strings.NewReplacer("{user}", user, "{attribute}", attribute, "{value}", value).Replace(template)
 }
 
-// mustJSON encodes values of which the encoding cannot fail.
+// mustJSON encodes values whose encoding cannot fail.
 func mustJSON(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -11,14 +11,15 @@ import (
 	"time"
 )
 
-// slowPieces is into how many pieces a slow body is cut.
+// slowPieces is the number of pieces that a slow body is cut into.
 const slowPieces = 20
 
-// play works on a call with the fault that befalls it. Every path through it finishes the call's record exactly once.
+// play works on a call, with the fault that affects it. Every path through it finishes the call's record exactly
+// once.
 func (s *Simulator) play(w http.ResponseWriter, r *http.Request, c *Call, work func() answer) {
 	f := s.faults.forCall(c.Endpoint, c.Users)
 	process := func() answer {
-		// A server goes on with a call whose client has gone, so only the simulator's own end cuts this short.
+		// A server goes on with a call whose client has gone, so only the end of the simulator cuts this short.
 		wait(s.ctx, s.latency(len(c.Users)))
 
 		a := work()
@@ -69,7 +70,7 @@ func (s *Simulator) play(w http.ResponseWriter, r *http.Request, c *Call, work f
 	}
 }
 
-// playUnworked plays the faults that keep a call from being worked on, unless Apply is set.
+// playUnworked plays the faults with which a call is not worked on, unless Apply is set.
 func (s *Simulator) playUnworked(w http.ResponseWriter, r *http.Request, c *Call, f *Fault, process func() answer) {
 	if f.Apply {
 		process()
@@ -92,14 +93,14 @@ func (f *Fault) answer() answer {
 		a.body = []byte(f.Body)
 	}
 
-	if v, err := f.retryAfterHeader(); err == nil && v != "" { // it was checked when the fault was added
+	if v, err := f.retryAfterHeader(); err == nil && v != "" { // it was validated when the fault was added
 		a.header = http.Header{"Retry-After": {v}}
 	}
 
 	return a
 }
 
-// hold keeps a call until the client gives up, the fault's time is over or the simulator ends.
+// hold keeps a call waiting until the client gives up, the fault's Hold has passed, or the simulator ends.
 func (s *Simulator) hold(r *http.Request, c *Call, f *Fault) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -129,7 +130,8 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// finish completes the record; it comes just before the last byte of an answer, or before a connection is dropped.
+// finish completes the record. It is called just before the last byte of an answer is sent, or before a connection is
+// dropped.
 func (s *Simulator) finish(c *Call, status int) {
 	c.Status = status
 	if c.Finished == 0 {

@@ -13,7 +13,7 @@ const (
 	defaultPage = 100
 )
 
-// searchQuery is a checked search.
+// searchQuery is a search whose parameters have been checked.
 type searchQuery struct {
 	columns []int
 	names   []string
@@ -116,7 +116,7 @@ func wholeNumber(params map[string]string, name string, unset, low, high int) (i
 // find returns one page of the matches, ordered by USER_ID, and how many matches there are; the caller holds the lock.
 func (d *userStore) find(q searchQuery) (page []*record, total int) {
 	from := q.page * q.limit
-	if q.filter == nil { // pages of a great many users must not each look at all of them
+	if q.filter == nil { // with very many users, each page must not visit all of them
 		from = min(from, len(d.order))
 		return d.order[from:min(from+q.limit, len(d.order))], len(d.order)
 	}
@@ -136,7 +136,7 @@ func (d *userStore) find(q searchQuery) (page []*record, total int) {
 	return page, total
 }
 
-// withoutOmitted leaves out the users of an omit_user fault.
+// withoutOmitted removes the users whom an omit_user fault leaves out.
 func (s *Simulator) withoutOmitted(page []*record) []*record {
 	if !s.faults.anyForUsers(EndpointSearch) {
 		return page
@@ -162,7 +162,8 @@ func (s *Simulator) withoutOmitted(page []*record) []*record {
 	return kept
 }
 
-// appendUser writes one user. A missing value takes the style asked for; mixed takes each in turn.
+// appendUser writes one user. An attribute without a value is written in the given style; "mixed" takes each style in
+// turn.
 func (q *searchQuery) appendUser(b []byte, rec *record, style string) []byte {
 	b = append(b, '{')
 	first := true

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// relistenDelay is how long to wait before the port of a refusal is tried again, should somebody else have taken it.
+// relistenDelay is how long to wait before opening the port again after a refusal, if somebody else has taken the
+// port.
 const relistenDelay = 50 * time.Millisecond
 
 type connKey struct{}
@@ -21,12 +22,12 @@ type connKey struct{}
 type server struct {
 	sim   *Simulator
 	http  *http.Server
-	admin *http.Server // nil when the pages are beside the API
-	addr  string       // as bound
+	admin *http.Server // nil if the API's server has the pages as well
+	addr  string       // the address that was bound
 	host  string       // the address to give to clients
 	tls   *tls.Config  // nil: plain HTTP
-	own   string       // the admin address as bound
-	undo  func() bool  // ends the watch of Start's context
+	own   string       // the admin address that was bound
+	undo  func() bool  // stops watching Start's context
 
 	mu       sync.Mutex
 	listener net.Listener // nil while the port is closed
@@ -37,8 +38,9 @@ type server struct {
 	wg       sync.WaitGroup
 }
 
-// Start listens on addr ("127.0.0.1:0" for any free port) and serves in the background until ctx ends or Close is called.
-// HTTP/1.1 alone is spoken: a connection fault must hit one call, and not all that share an HTTP/2 connection.
+// Start listens on addr ("127.0.0.1:0" for any free port) and serves in the background until ctx ends or Close is
+// called. It speaks HTTP/1.1 only: a connection fault must hit one call, and not all calls that share an HTTP/2
+// connection.
 func (s *Simulator) Start(ctx context.Context, addr string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +113,7 @@ func (v *server) start(ctx context.Context, addr string) error {
 	return nil
 }
 
-// clientAddr is an address that a client on this machine can use: 0.0.0.0 and :: are not.
+// clientAddr returns an address that a client on this machine can use, which 0.0.0.0 and :: are not.
 func clientAddr(a net.Addr) string {
 	t, ok := a.(*net.TCPAddr)
 	if !ok || !t.IP.IsUnspecified() {
@@ -153,7 +155,7 @@ func (v *server) track(c net.Conn, state http.ConnState) {
 	}
 }
 
-// refuse closes the port and all connections but spare, until no refuse fault is on.
+// refuse closes the port and all connections except spare, until no refuse fault is on.
 func (v *server) refuse(spare net.Conn) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -163,7 +165,7 @@ func (v *server) refuse(spare net.Conn) {
 	}
 
 	if v.listener != nil {
-		_ = v.listener.Close() // it only says that it was closed already
+		_ = v.listener.Close() // the only error is that it was closed already
 		v.listener = nil
 	}
 
@@ -179,7 +181,7 @@ func (v *server) refuse(spare net.Conn) {
 	}
 }
 
-// reconsider makes the keeper look at the faults again.
+// reconsider makes the keeper check the faults again.
 func (v *server) reconsider() {
 	select {
 	case v.wake <- struct{}{}:
@@ -187,7 +189,7 @@ func (v *server) reconsider() {
 	}
 }
 
-// keep opens the port again when the last refusal has ended.
+// keep opens the port again once the last refusal has ended.
 func (v *server) keep() {
 	for {
 		delay := v.sim.faults.refusedFor()
@@ -210,7 +212,7 @@ func (v *server) keep() {
 	}
 }
 
-// reopen is true when there is nothing more to do.
+// reopen opens the port again unless it must stay closed. It returns true if the keeper has nothing more to do.
 func (v *server) reopen() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -220,7 +222,7 @@ func (v *server) reopen() bool {
 		return true
 	}
 
-	if v.sim.faults.refusedFor() > 0 { // another refusal came meanwhile
+	if v.sim.faults.refusedFor() > 0 { // another refusal has begun meanwhile
 		return false
 	}
 
@@ -251,7 +253,7 @@ func (v *server) close() error {
 		err = errors.Join(err, v.admin.Close())
 	}
 
-	if errors.Is(err, net.ErrClosed) { // a refusal had closed the port
+	if errors.Is(err, net.ErrClosed) { // a refusal has closed the port
 		err = nil
 	}
 
@@ -260,7 +262,7 @@ func (v *server) close() error {
 	return err
 }
 
-// refusedFor is how long the port has to stay closed.
+// refusedFor returns how long the port still has to stay closed.
 func (s *faultSet) refusedFor() time.Duration {
 	longest := time.Duration(0)
 	for _, f := range s.list() {
@@ -272,7 +274,7 @@ func (s *faultSet) refusedFor() time.Duration {
 	return longest
 }
 
-// addFault switches a fault on; spare is the connection that the wish came over, which a refusal leaves alone.
+// addFault switches a fault on. spare is the connection that the request came over; a refusal leaves it open.
 func (s *Simulator) addFault(f Fault, spare net.Conn) (Fault, error) {
 	if err := f.validate(); err != nil {
 		return Fault{}, err
@@ -305,7 +307,7 @@ func (s *Simulator) running() *server {
 	return s.server
 }
 
-// Addr is the address that Start bound, "" before.
+// Addr returns the address that Start bound, "" before Start.
 func (s *Simulator) Addr() string {
 	if srv := s.running(); srv != nil {
 		return srv.addr
@@ -313,7 +315,7 @@ func (s *Simulator) Addr() string {
 	return ""
 }
 
-// URL is the base address for clients, ATHOC_SERVER_URL, "" before Start.
+// URL returns the base address for clients (ATHOC_SERVER_URL), "" before Start.
 func (s *Simulator) URL() string {
 	srv := s.running()
 	switch {
@@ -326,7 +328,7 @@ func (s *Simulator) URL() string {
 	return "http://" + srv.host
 }
 
-// AdminURL is the address below which the /sim/ pages are, "" before Start.
+// AdminURL returns the base address of the /sim/ pages, "" before Start.
 func (s *Simulator) AdminURL() string {
 	if srv := s.running(); srv != nil && srv.own != "" {
 		return "http://" + srv.own
@@ -334,7 +336,7 @@ func (s *Simulator) AdminURL() string {
 	return s.URL()
 }
 
-// CACertFile is the PEM file that clients have to trust (SSL_CERT_PATH), "" without TLS.
+// CACertFile returns the path of the PEM file that clients have to trust (SSL_CERT_PATH), "" without TLS.
 func (s *Simulator) CACertFile() string {
 	if s.tls == nil {
 		return ""
@@ -342,7 +344,7 @@ func (s *Simulator) CACertFile() string {
 	return s.tls.caFile
 }
 
-// Env is what a client's environment needs to use this simulator, secrets included. It is complete after Start.
+// Env returns what a client's environment needs to use this simulator, secrets included. It is complete after Start.
 func (s *Simulator) Env() Fields {
 	o := &s.opts
 	env := Fields{

@@ -1,10 +1,10 @@
-// Package sim is a simulator of the part of the AtHoc web API (v2) that a duty-status synchronisation uses: the access
-// token, the user search and SyncByCommonNames. It is strict: what the documentation does not promise is refused, and
-// what it leaves open (the order of answers, the form of empty values) varies. Faults are switched on while it runs, and
-// every call is recorded, so that others can judge what a client did.
+// Package sim is a simulator of the part of the AtHoc web API (v2) that a duty-status synchronisation uses: the
+// access token, the user search and SyncByCommonNames. It is strict: what the documentation does not promise is
+// refused, and what it leaves open (the order of answers, the form of empty values) varies. Faults are switched on
+// while it runs, and every call is recorded, so that others can judge what a client did.
 //
-// AtHoc is proprietary; the behaviour follows BlackBerry's public documentation of releases 7.9 to 7.19. README.md lists
-// where the documentation is silent and what was decided.
+// AtHoc is proprietary; the behaviour follows BlackBerry's public documentation of releases 7.9 to 7.19. README.md
+// lists where the documentation is silent and what was decided.
 package sim
 
 import (
@@ -47,11 +47,11 @@ type Simulator struct {
 	stop    context.CancelFunc
 	working sync.WaitGroup // calls in progress; added to under mu while not closed
 	closing sync.Once
-	err     error // of Close
+	err     error // the result of Close
 }
 
-// New makes a simulator from o, with defaults in the place of unset options. It serves nothing before Start, but Handler
-// can be used at once. Close must be called in the end.
+// New makes a simulator from o, with defaults for unset options. It serves nothing before Start, but Handler can be
+// used at once. The caller must call Close in the end.
 func New(o Options) (*Simulator, error) {
 	o.setDefaults()
 
@@ -77,7 +77,7 @@ func New(o Options) (*Simulator, error) {
 	return s, nil
 }
 
-// open takes what lies on disk.
+// open opens the state and the other files that the options name.
 func (s *Simulator) open() error {
 	found := false
 	if s.opts.StateFile != "" {
@@ -107,8 +107,8 @@ func (s *Simulator) open() error {
 	return nil
 }
 
-// Handler serves the API, and the /sim/ pages unless Options.AdminAddr gives them an address of their own. Connection
-// faults need a real HTTP/1.1 connection; elsewhere the handler is aborted instead.
+// Handler returns a handler of the API, and of the /sim/ pages unless Options.AdminAddr gives them an address of
+// their own. Connection faults need a real HTTP/1.1 connection; on any other, the handler is aborted instead.
 func (s *Simulator) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.opts.AdminAddr == "" && (r.URL.Path == "/sim" || strings.HasPrefix(r.URL.Path, "/sim/")) {
@@ -120,10 +120,11 @@ func (s *Simulator) Handler() http.Handler {
 	})
 }
 
-// AdminHandler serves the /sim/ pages alone.
+// AdminHandler returns a handler of the /sim/ pages alone.
 func (s *Simulator) AdminHandler() http.Handler { return s.admin }
 
-// Close stops serving, ends the calls that hang, waits for all calls and saves the state. It may be called repeatedly.
+// Close stops serving, ends the calls that hang, waits for all calls and saves the state. It may be called more than
+// once.
 func (s *Simulator) Close() error {
 	s.closing.Do(func() {
 		s.mu.Lock()
@@ -154,7 +155,7 @@ func (s *Simulator) Close() error {
 	return s.err
 }
 
-// enter registers work that Close waits for; it is false once the simulator is closed.
+// enter registers work that Close waits for. It returns false once the simulator is closed.
 func (s *Simulator) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,7 +176,7 @@ func (s *Simulator) Settings() Settings {
 	return s.settings
 }
 
-// SetSettings replaces the settings, with defaults in the place of unset fields. Tokens that are out keep their lifetime.
+// SetSettings replaces the settings, with defaults for unset fields. Tokens already issued keep their lifetime.
 func (s *Simulator) SetSettings(next Settings) error {
 	next.setDefaults()
 
@@ -199,16 +200,16 @@ func (s *Simulator) SetSettings(next Settings) error {
 // Attributes returns the organisation's attributes, LOGIN_ID first.
 func (s *Simulator) Attributes() []Attribute { return s.users.attributes() }
 
-// DefineAttributes adds attributes. One that is there already must have the same type.
+// DefineAttributes adds attributes. An attribute that is defined already must have the same type.
 func (s *Simulator) DefineAttributes(defs ...Attribute) error { return s.users.define(defs) }
 
-// User returns a user, found in any letter case.
+// User returns a user; letter case does not count.
 func (s *Simulator) User(login string) (User, bool) {
 	u, _, ok := s.users.user(login)
 	return u, ok
 }
 
-// History returns the latest changes of a user's attributes, oldest first. It starts over with the process.
+// History returns the latest changes of a user's attributes, oldest first. It is empty when the process starts.
 func (s *Simulator) History(login string) []Change {
 	_, changes, _ := s.users.user(login)
 	return changes
@@ -220,27 +221,28 @@ func (s *Simulator) Users() []User {
 	return users
 }
 
-// PutUsers creates users or changes those that are there; an attribute that is not named keeps its value, "" clears it.
-// On an error no user was changed.
+// PutUsers creates users, or changes those that exist. An attribute that is not named keeps its value; "" clears it.
+// On an error no user is changed.
 func (s *Simulator) PutUsers(users ...User) error { return s.users.put(users) }
 
-// RemoveUsers removes users and returns how many there were.
+// RemoveUsers removes users and returns how many of them existed.
 func (s *Simulator) RemoveUsers(logins ...string) (int, error) { return s.users.remove(logins) }
 
-// ClearAttribute empties an attribute of the users named, or of all users if none is, and returns how many had a value.
+// ClearAttribute empties an attribute of the users named, or of all users if none are, and returns how many had a
+// value.
 func (s *Simulator) ClearAttribute(attribute string, logins ...string) (int, error) {
 	return s.users.clear(attribute, logins)
 }
 
-// State returns the value of an attribute by username, for the users that have one.
+// State returns an attribute's values by username, for the users that have a value.
 func (s *Simulator) State(attribute string) (map[string]string, error) {
 	return s.users.state(attribute)
 }
 
-// DutyState is State of the duty attribute: who is on duty, since when.
+// DutyState returns State of the duty attribute: who is on duty, and since when.
 func (s *Simulator) DutyState() map[string]string {
 	state, err := s.users.state(s.opts.DutyAttribute)
-	if err != nil { // New defined it, and definitions are never taken away
+	if err != nil { // New defined it, and definitions are never removed
 		panic(err)
 	}
 
@@ -253,7 +255,7 @@ func (s *Simulator) AddFault(f Fault) (Fault, error) { return s.addFault(f, nil)
 // Faults returns the faults that are on.
 func (s *Simulator) Faults() []Fault { return s.faults.list() }
 
-// ClearFault switches a fault off; it is false if there is none with that ID. A closed port is opened again.
+// ClearFault switches a fault off, and opens a closed port again. It returns false if there is no fault with that ID.
 func (s *Simulator) ClearFault(id int) bool {
 	ok := id > 0 && s.faults.clear(id)
 	s.reopenIfCleared()
@@ -266,7 +268,8 @@ func (s *Simulator) ClearFaults() {
 	s.reopenIfCleared()
 }
 
-// Calls returns finished calls that are still held, by Seq. They share no memory that changes.
+// Calls returns the finished calls that are still held, by Seq. They share no memory with the simulator that could
+// change.
 func (s *Simulator) Calls(f CallFilter) []Call { return s.calls.find(f) }
 
 // Stats returns the counts since the last reset.
@@ -276,16 +279,16 @@ func (s *Simulator) Stats() Stats {
 	return st
 }
 
-// ResetCalls forgets the calls held and the counts. Sequence numbers go on, and the call log file is left alone.
+// ResetCalls forgets the calls held and the counts. Sequence numbers continue, and the call log file is left alone.
 func (s *Simulator) ResetCalls() { s.calls.reset() }
 
-// ResetUsers puts the users given to New in the place of all users, with new ids and no history.
+// ResetUsers replaces all users with those given to New, with new ids and no history.
 func (s *Simulator) ResetUsers() error { return s.users.replace(s.initial) }
 
-// RevokeTokens makes every token that is out worthless and returns how many were good.
+// RevokeTokens revokes every token that has been issued, and returns how many were good.
 func (s *Simulator) RevokeTokens() int { return s.tokens.revoke() }
 
-// shuffle permutes n things unless the settings keep their order.
+// shuffle permutes n elements, unless the settings keep the order.
 func (s *Simulator) shuffle(n int, swap func(i, j int)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

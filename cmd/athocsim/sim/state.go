@@ -26,8 +26,8 @@ type snapshot struct {
 	Users      []journalUser `json:"users"`
 }
 
-// journalEntry is one line of a journal. Lines hold final values, so that a line that the snapshot already has in it can
-// be read again without harm.
+// journalEntry is one line of a journal. Lines hold final values, so a line that the snapshot already includes can be
+// applied again without harm.
 type journalEntry struct {
 	Attributes []Attribute   `json:"attributes,omitempty"`
 	Users      []journalUser `json:"users,omitempty"`
@@ -40,16 +40,17 @@ type journalUser struct {
 	Fields Fields `json:"fields,omitempty"`
 }
 
-// journal keeps a directory on disk: a snapshot, replaced by an atomic rename, and beside it a file to which every change
-// is appended before it is made. A write reaches the operating system before an answer is sent, so a killed simulator
-// loses nothing it has acknowledged; a power cut may. A nil journal keeps nothing. The directory's lock guards it.
+// journal keeps the user store on disk: a snapshot, replaced by an atomic rename, and next to it a file to which
+// every change is appended before it is made. A write reaches the operating system before an answer is sent, so a
+// killed simulator loses nothing that it has acknowledged; a power cut may lose some. A nil journal keeps nothing.
+// The user store's lock guards it.
 type journal struct {
 	path string
 	file *os.File
 	size int64
 }
 
-// openJournal reads the state into d and starts a fresh journal. found is false where there was no state.
+// openJournal reads the state into d and starts a fresh journal. found is false if there was no state.
 func openJournal(path string, d *userStore) (found bool, err error) {
 	found, err = loadSnapshot(path, d)
 	if err != nil {
@@ -117,7 +118,7 @@ func replayJournal(path string, d *userStore) (bool, error) {
 		line, err := r.ReadBytes('\n')
 		if err != nil {
 			if errors.Is(err, io.EOF) {
-				return found, nil // a line without its end was never acknowledged
+				return found, nil // a line without its end has never been acknowledged
 			}
 			return found, fmt.Errorf("reading %s: %w", path, err)
 		}
@@ -135,7 +136,7 @@ func replayJournal(path string, d *userStore) (bool, error) {
 	}
 }
 
-// restore makes a stored change without a history entry.
+// restore makes a stored change, without an entry in the history.
 func (d *userStore) restore(e journalEntry) error {
 	if err := d.define(e.Attributes); err != nil {
 		return err
@@ -222,7 +223,7 @@ func (j *journal) compactIfLarge(d *userStore) error {
 	return j.compact(d)
 }
 
-// compact writes a snapshot and empties the journal; the caller holds the directory's lock.
+// compact writes a snapshot and empties the journal; the caller holds the user store's lock.
 func (j *journal) compact(d *userStore) error {
 	s := snapshot{Version: stateVersion, NextID: d.nextID, Attributes: d.defs, Users: make([]journalUser, len(d.order))}
 	for i, r := range d.order {
@@ -265,7 +266,7 @@ func (d *userStore) close() error {
 	return err
 }
 
-// writeFileAtomic replaces a file by a rename, so that a reader finds the old content or the new, never half.
+// writeFileAtomic replaces a file by a rename, so that a reader finds either the old content or the new, never half.
 func writeFileAtomic(path string, content []byte, mode os.FileMode) (err error) {
 	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// copyFile stands in for a kill: what a file holds while the simulator lives is what a killed one leaves behind.
+// copyFile simulates a kill: what a file holds while the simulator is running is what a killed simulator leaves
+// behind.
 func copyFile(t *testing.T, from, to string) {
 	t.Helper()
 

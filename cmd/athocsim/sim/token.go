@@ -21,7 +21,7 @@ const (
 	maxTokenForm  = 64 << 10
 )
 
-// tokenStore is the access tokens that are out.
+// tokenStore holds the access tokens that have been issued.
 type tokenStore struct {
 	mu     sync.Mutex
 	expiry map[string]time.Time
@@ -47,7 +47,7 @@ func (t *tokenStore) issue(lifetime time.Duration, many bool) string {
 	return token
 }
 
-// check returns why a token is not good, "" if it is.
+// check returns why a token is not good, or "" if it is.
 func (t *tokenStore) check(token string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -74,13 +74,13 @@ func (t *tokenStore) revoke() int {
 	return n
 }
 
-// fingerprint names a token without giving it away.
+// fingerprint identifies a token without revealing it.
 func fingerprint(token string) string {
 	sum := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(sum[:6])
 }
 
-// bearer takes the token from a request, "" if there is none.
+// bearer returns the token of a request, "" if there is none.
 func bearer(r *http.Request) string {
 	values := r.Header.Values("Authorization")
 	if len(values) != 1 {
@@ -114,7 +114,8 @@ func oauthError(code, reason string) answer {
 	return answer{status: http.StatusBadRequest, body: mustJSON(map[string]string{"error": code}), reason: code + ": " + reason}
 }
 
-// token checks a token request in the order of an OAuth server: its form, the client, the grant, the scope, the operator.
+// token checks a token request in the order in which an OAuth server does: its form, the client, the grant, the
+// scope, the operator.
 func (s *Simulator) token(c *Call, r *http.Request, body []byte) answer {
 	form, reason := tokenForm(r, body)
 	if reason != "" {
@@ -150,7 +151,8 @@ func (s *Simulator) token(c *Call, r *http.Request, body []byte) answer {
 	return a
 }
 
-// tokenForm reads the form, or says what is wrong with it. Secrets in the address are refused: addresses get logged.
+// tokenForm parses the form, or returns what is wrong with it. Secrets in the address are refused: addresses get
+// logged.
 func tokenForm(r *http.Request, body []byte) (url.Values, string) {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/x-www-form-urlencoded" {
 		return nil, "Content-Type must be application/x-www-form-urlencoded"

@@ -14,11 +14,11 @@ import (
 	"unicode/utf8"
 )
 
-// updateFlags are the checked parameters of an update.
+// updateFlags are an update's parameters, once checked.
 type updateFlags struct {
 	existingOnly bool
 	partial      bool
-	// attributeFirst comes from the settings: a wrong attribute is reported before a user who does not exist.
+	// attributeFirst is set by Settings.JudgeFirst: a wrong attribute is reported before a user who does not exist.
 	attributeFirst bool
 }
 
@@ -51,7 +51,7 @@ func (s *Simulator) serveUpdate(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// checkSize turns away a body that is too large, or that did not come whole.
+// checkSize refuses a body that is too large, or that did not arrive completely.
 func (s *Simulator) checkSize(users int, err error) (answer, bool) {
 	set := s.Settings()
 	var tooLarge *http.MaxBytesError
@@ -90,7 +90,7 @@ func checkFlags(r *http.Request, params map[string]string, err error) (f updateF
 	return f, err
 }
 
-// boolean reads true or false; a parameter that is not there is false.
+// boolean reads true or false; a missing parameter is false.
 func boolean(params map[string]string, name string) (bool, error) {
 	switch v, ok := params[name]; {
 	case !ok || strings.EqualFold(v, "false"):
@@ -102,8 +102,8 @@ func boolean(params map[string]string, name string) (bool, error) {
 	return false, fmt.Errorf("%s must be true or false", name)
 }
 
-// parseBatch reads the array of users. It goes on after a mistake as far as the JSON allows, so that the record shows
-// what was sent; the first mistake is the error, and names users by their place and not by their name.
+// parseBatch reads the array of users. After a mistake it reads on for as long as the JSON allows, so that the record
+// shows what was sent. It returns the first mistake as the error, which names users by position and not by name.
 func parseBatch(body []byte) ([]UserCall, error) {
 	if !utf8.Valid(body) {
 		return nil, errors.New("the body is not UTF-8")
@@ -139,7 +139,7 @@ func (p *batchParser) note(err error) {
 	}
 }
 
-// array returns an error where reading cannot go on.
+// array returns an error if reading cannot go on.
 func (p *batchParser) array() error {
 	if t, err := p.dec.Token(); err != nil || t != json.Delim('[') {
 		return errors.New("the body is not a JSON array of users")
@@ -174,7 +174,7 @@ func (p *batchParser) array() error {
 	return nil
 }
 
-// malformed keeps the decoder's text, which names characters and no values.
+// malformed includes the decoder's text, which quotes characters but no values.
 func malformed(err error) error { return fmt.Errorf("the body is not valid JSON: %w", err) }
 
 func (p *batchParser) object(u *UserCall) error {
@@ -238,7 +238,7 @@ func (p *batchParser) field(u *UserCall, name, value string) error {
 	return nil
 }
 
-// check is on a user that was read whole.
+// check checks a user that has been read completely.
 func (p *batchParser) check(u *UserCall) {
 	place, key := len(p.users), loginKey(u.LoginID)
 	switch {
@@ -253,7 +253,7 @@ func (p *batchParser) check(u *UserCall) {
 	p.seen[key] = true
 }
 
-// update decides and makes the changes of one call, all at one moment, and answers for each user.
+// update decides on all changes of a call, makes them at one moment, and answers for each user.
 func (s *Simulator) update(c *Call, flags updateFlags) answer {
 	set := s.Settings()
 	flags.attributeFirst = set.JudgeFirst == "attribute"
@@ -326,7 +326,7 @@ func (s *Simulator) applyBatch(c *Call, flags updateFlags, faults []*Fault, m *M
 	return nil
 }
 
-// decide sets the outcome for one user, rec being nil for one that does not exist, and what is to be written.
+// decide sets the outcome for one user and what should be written; rec is nil for a user that does not exist.
 func (d *userStore) decide(u *UserCall, rec *record, flags updateFlags, m *Messages) {
 	unknown := rec == nil && flags.existingOnly
 	if unknown && !flags.attributeFirst {
@@ -345,7 +345,7 @@ func (d *userStore) decide(u *UserCall, rec *record, flags updateFlags, m *Messa
 			continue
 		}
 
-		if u.Detail == "" { // the first mistake names the outcome
+		if u.Detail == "" { // the first mistake determines the outcome
 			u.Outcome, u.Detail = OutcomeInvalidValue, expand(m.InvalidValue, u.LoginID, f.Name, f.Value)
 			if _, _, known := d.lookup(f.Name); !known {
 				u.Outcome, u.Detail = OutcomeUnknownAttribute, expand(m.UnknownAttribute, u.LoginID, f.Name, f.Value)
@@ -374,7 +374,7 @@ func (u *UserCall) unknownUser() {
 	u.Outcome, u.Detail = OutcomeUnknownUser, "User: "+u.LoginID+" does not exists in the Organization"
 }
 
-// spoil plays a fault on one user whose outcome is decided.
+// spoil plays a fault on one user whose outcome has been decided.
 func (f *Fault) spoil(u *UserCall, m *Messages) {
 	u.FaultID = f.ID
 	detail := ""
@@ -406,7 +406,8 @@ func (f *Fault) spoil(u *UserCall, m *Messages) {
 	}
 }
 
-// outcomes writes the answer: one object for each user, what was sent echoed, in an order of the simulator's own.
+// outcomes writes the answer: one object for each user, echoing what was sent, in an order that the simulator
+// chooses.
 func (s *Simulator) outcomes(c *Call, echo string) []byte {
 	order := make([]int, 0, len(c.Users))
 	for i := range c.Users {

@@ -21,7 +21,7 @@ const (
 // DateLayout is the form of a date-and-time attribute, as Go's time package writes it.
 const DateLayout = "02/01/2006 15:04:05"
 
-// firstUserID is the USER_ID of the first user; AtHoc's are seven digits as well.
+// firstUserID is the USER_ID of the first user; AtHoc's ids have seven digits as well.
 const firstUserID = 2_000_001
 
 // Attribute defines an attribute of the organisation. Names are matched exactly, letter case included.
@@ -30,10 +30,10 @@ type Attribute struct {
 	Type string `json:"type"` // TypeString or TypeDate
 }
 
-// User is a user of the directory with the attributes that have a value. LOGIN_ID is not among Attributes.
+// User is a user with the attributes that have a value. LOGIN_ID is not among Attributes.
 type User struct {
 	LoginID    string            `json:"login_id"`
-	ID         int64             `json:"user_id,omitempty"` // given by the simulator; ignored when a user is put
+	ID         int64             `json:"user_id,omitempty"` // assigned by the simulator; ignored when a user is put
 	Attributes map[string]string `json:"attributes"`
 }
 
@@ -53,7 +53,7 @@ type record struct {
 	history []Change
 }
 
-// userStore is the organisation's users and attributes. Whatever changes it is written to the journal first.
+// userStore holds the organisation's users and attributes. Every change is written to the journal first.
 type userStore struct {
 	mu      sync.RWMutex
 	defs    []Attribute
@@ -67,7 +67,7 @@ type userStore struct {
 
 // mutation is a change of one user that has been decided but not made.
 type mutation struct {
-	rec    *record // nil: to be created
+	rec    *record // nil for a user that will be created
 	login  string
 	fields Fields // without LOGIN_ID
 }
@@ -77,14 +77,14 @@ func newUserStore(defs []Attribute, history int) (*userStore, error) {
 	return d, d.define(defs)
 }
 
-// loginKey is what usernames are compared by: letter case does not count.
+// loginKey returns what usernames are compared by: letter case does not count.
 func loginKey(login string) string { return strings.ToLower(login) }
 
 func unknownAttribute(name string) error {
 	return fmt.Errorf("the attribute %q is unknown in this organization", name)
 }
 
-// parseDate reads exactly dd/MM/yyyy HH:mm:ss: time.Parse alone would take one-digit hours and fractions too.
+// parseDate reads exactly dd/MM/yyyy HH:mm:ss: time.Parse alone would accept one-digit hours and fractions too.
 func parseDate(value string) (time.Time, error) {
 	t, err := time.Parse(DateLayout, value)
 	if err != nil || len(value) != len(DateLayout) || t.Format(DateLayout) != value {
@@ -94,7 +94,7 @@ func parseDate(value string) (time.Time, error) {
 	return t, nil
 }
 
-// define adds definitions; one that is there already is left alone, one of another type is an error.
+// define adds definitions. An attribute that exists already is left alone; if its type differs, that is an error.
 func (d *userStore) define(defs []Attribute) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -157,7 +157,7 @@ func (d *userStore) lookup(name string) (Attribute, int, bool) {
 	return d.defs[col], col, true
 }
 
-// check reports whether a value may be written; the caller holds the lock.
+// check returns an error if a value may not be written; the caller holds the lock.
 func (d *userStore) check(name, value string) error {
 	a, _, ok := d.lookup(name)
 	if !ok || name == LoginID {
@@ -173,7 +173,8 @@ func (d *userStore) check(name, value string) error {
 	return nil
 }
 
-// commit journals and makes the changes; the caller holds the lock for writing. On an error nothing was changed.
+// commit writes the changes to the journal and makes them; the caller holds the lock for writing. On an error nothing
+// has changed.
 func (d *userStore) commit(changes []mutation, call uint64, at int64) error {
 	if len(changes) == 0 {
 		return nil
@@ -232,7 +233,8 @@ func (d *userStore) set(r *record, f Field, call uint64, at int64) {
 	r.values[col] = f.Value
 }
 
-// put creates or changes users; attributes that are not named keep their values. All are checked before any is changed.
+// put creates or changes users; attributes that are not named keep their values. All users are checked before any is
+// changed.
 func (d *userStore) put(users []User) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -262,7 +264,7 @@ func (d *userStore) put(users []User) error {
 	return d.commit(changes, 0, time.Now().UnixNano())
 }
 
-// remove deletes users and returns how many there were.
+// remove deletes users and returns how many of them existed.
 func (d *userStore) remove(logins []string) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -324,7 +326,8 @@ func (d *userStore) clear(name string, logins []string) (int, error) {
 	return len(changes), d.commit(changes, 0, time.Now().UnixNano())
 }
 
-// replace puts the given users in the place of all users. Their values are a beginning and no change, so they have no history.
+// replace replaces all users with the given ones. Their values are the initial state rather than changes, so they
+// have no history.
 func (d *userStore) replace(users []User) error {
 	d.mu.RLock()
 
@@ -376,7 +379,7 @@ func (d *userStore) user(login string) (User, []Change, bool) {
 	return d.export(r), slices.Clone(r.history), true
 }
 
-// users returns the users from offset on, by id; limit 0 means all. The total counts all users.
+// users returns the users from offset on, by id; limit 0 means no limit. The total counts all users.
 func (d *userStore) users(offset, limit int) (page []User, total int) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -395,7 +398,7 @@ func (d *userStore) users(offset, limit int) (page []User, total int) {
 	return page, len(d.order)
 }
 
-// state is the value of one attribute of every user that has one.
+// state returns one attribute's values by username, for every user that has a value.
 func (d *userStore) state(name string) (map[string]string, error) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -421,7 +424,7 @@ func (d *userStore) size() int {
 	return len(d.order)
 }
 
-// GenerateUsers makes n users: number i has the username "w" + i in at least five digits + "@example.org", and i in at
+// GenerateUsers makes n users: user i has the username "w" + i in at least five digits + "@example.org", and i in at
 // least five digits as the value of the collar attribute. Nobody is on duty.
 func GenerateUsers(n int, collarAttribute string) []User {
 	users := make([]User, n)

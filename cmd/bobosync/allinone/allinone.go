@@ -1,4 +1,4 @@
-// Package allinone runs all services in one process, with an embedded broker if none is named.
+// Package allinone runs all services in one process, with an embedded broker unless the settings name another.
 package allinone
 
 import (
@@ -31,12 +31,13 @@ import (
 )
 
 const (
-	// healthPollInterval is how often the broker inside is checked.
+	// healthPollInterval is how often the embedded broker is checked.
 	healthPollInterval = 2 * time.Second
-	// restartPause is how long to wait before everything is started again after the broker inside has failed, or a disk was full.
+	// restartPause is the wait before everything is started again after the embedded broker has failed, or a disk was
+	// full.
 	restartPause = 10 * time.Second
 	drainTimeout = 5 * time.Second
-	// softMemory is the soft memory limit of everything together; see program.SpareMemory.
+	// softMemory is the soft memory limit of the whole process; see program.SetMemoryLimits.
 	softMemory = 160 << 20
 )
 
@@ -51,15 +52,16 @@ func Run(ctx context.Context, s settings.All, log *slog.Logger) (err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return runAll(ctx, s, log, tel) })
 
-	if s.Console.Addr != "" { // beside the rest, so that it reports a broker that does not start
+	if s.Console.Addr != "" { // apart from the rest, so that it can report a broker that does not start
 		group.Go(func() error { return runConsole(ctx, s.Console, log, tel) })
 	}
 
 	return group.Wait()
 }
 
-// runConsole runs the console until ctx ends. One that cannot start, since its port is taken or its certificate cannot be read, is tried again,
-// and everything else goes on: that nobody can look must not keep duty data from AtHoc.
+// runConsole runs the console until ctx ends. If the console cannot start, because its port is taken or its
+// certificate cannot be read, it is tried again while everything else goes on: a console that fails must not keep duty
+// statuses from AtHoc.
 func runConsole(ctx context.Context, cfg console.Config, log *slog.Logger, tel *telemetry.Telemetry) error {
 	for {
 		err := console.Run(ctx, cfg, program.Deps{Log: log, Version: program.Version, Telemetry: tel})
@@ -75,8 +77,8 @@ func runConsole(ctx context.Context, cfg console.Config, log *slog.Logger, tel *
 	}
 }
 
-// runAll runs everything until ctx ends. When the broker inside fails, or it or a service cannot start, since the disk is full, everything
-// is stopped and started again until it works.
+// runAll runs everything until ctx ends. If the embedded broker fails, or if a full disk keeps it or a service from
+// starting, everything is stopped and started again until it works.
 func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.Telemetry) error {
 	program.SetMemoryLimits(softMemory)
 	log.Info("bobosync starts", "version", program.Version, "inputs", s.Ingest.InputDirectories())
@@ -101,12 +103,13 @@ func runAll(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetr
 	}
 }
 
-// errScrub means that something is to be overwritten in the broker's store, which must be down for that.
+// errScrub means that something should be overwritten in the broker's store, for which the broker must be stopped.
 var errScrub = errors.New("a worker was erased")
 
 var errBrokerFailed = errors.New("the broker inside cannot store messages")
 
-// once starts the broker, if it is to be inside, and the services, and returns when all of them have ended. tel may be nil.
+// once starts the services, and the embedded broker if no other is set. It returns when all of them have ended. tel
+// may be nil.
 func once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.Telemetry) (err error) {
 	connect := func(ctx context.Context, name string) (*bus.Conn, error) {
 		return bus.Connect(ctx, program.BusConfig(name, s.Broker, log))
@@ -132,10 +135,12 @@ func once(ctx context.Context, s settings.All, log *slog.Logger, tel *telemetry.
 		connect = func(ctx context.Context, name string) (*bus.Conn, error) {
 			return bus.Connect(ctx, bus.Config{InProcess: inside, Token: token, Name: "bobosync " + name, Logger: log})
 		}
-		failed := scrub.Waits(store) // it could not be done; it is tried again at the next start
+		failed := scrub.Waits(store) // this start could not do it; the next one tries again
 		group.Go(func() error {
 			err := watchBroker(ctx, inside, func() bool { return !failed && scrub.Waits(store) })
-			if errors.Is(err, errBrokerFailed) { // or it would wait for whatever publishes to a frozen stream, and there may be room by then
+			// Shut down at once: otherwise the restart would wait for whatever publishes to a frozen stream. By then there may
+			// be room on the disk.
+			if errors.Is(err, errBrokerFailed) {
 				err = errors.Join(err, shutDown(inside))
 			}
 
@@ -174,8 +179,8 @@ func shutDown(inside *broker.Server) error {
 	return inside.Shutdown(ctx)
 }
 
-// watchBroker returns an error when the broker inside can no longer store messages, or is to be down for a moment. What is only seen
-// once may be a stream that is just being made or deleted.
+// watchBroker returns an error when the embedded broker can no longer store messages, or when it should be stopped for
+// a scrub. A failure that is seen only once may be a stream that is just being created or deleted.
 func watchBroker(ctx context.Context, inside *broker.Server, scrubWaits func() bool) error {
 	failures := 0
 

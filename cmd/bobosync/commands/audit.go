@@ -140,7 +140,7 @@ Exit status: 0 all is as it was written, 1 it is not, or could not be verified.`
 	return cmd
 }
 
-// auditDays asks the janitor for the ends of the chains, day by day.
+// auditDays returns the ends of the chains, day by day, as the janitor's journal has them.
 func auditDays(ctx context.Context, nc *nats.Conn) ([]audit.Day, error) {
 	var days []audit.Day
 	req := control.JournalRequest{Kind: control.KindAudit}

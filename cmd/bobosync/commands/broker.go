@@ -14,10 +14,10 @@ import (
 	"bobosync/shared/text"
 )
 
-// outOf is where a command answers; what it shows is cleaned.
+// outOf returns the printer of a command's answer. It makes what it prints harmless.
 func outOf(cmd *cobra.Command) *text.Printer { return text.To(cmd.OutOrStdout()) }
 
-// errOf is where a command reports what went wrong.
+// errOf returns the printer for what goes wrong in a command.
 func errOf(cmd *cobra.Command) *text.Printer { return text.To(cmd.ErrOrStderr()) }
 
 // loadSettings reads the settings of the operators' commands.
@@ -26,7 +26,7 @@ func loadSettings(ctx context.Context, envFile string) (client.Settings, error) 
 	return s, load(ctx, envFile, &s)
 }
 
-// load reads settings into target. What is wrong with them is printed, and is the exit status.
+// load reads settings into target. If they cannot be used, it prints why and returns the exit status.
 func load(ctx context.Context, envFile string, target any) error {
 	if err := program.Load(ctx, envFile, target); err != nil {
 		program.PrintSettingsError(os.Stderr, "the command", err)
@@ -36,8 +36,8 @@ func load(ctx context.Context, envFile string, target any) error {
 	return nil
 }
 
-// withBroker runs a command with a connection to the broker. It ends at once when the broker says that its user may not do that;
-// otherwise it would wait for an answer in vain.
+// withBroker runs a command with a connection to the broker. The command ends as soon as the broker reports that its
+// user lacks a right; otherwise it would wait in vain for an answer.
 func withBroker(envFile *string, f func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		settings, err := loadSettings(cmd.Context(), *envFile)
@@ -63,10 +63,10 @@ func withBroker(envFile *string, f func(ctx context.Context, conn *bus.Conn, cmd
 	}
 }
 
-// errNotAllowed says what to do about a command for which the broker's user has no right.
+// errNotAllowed says what to do if the broker's user has no right to give an order.
 var errNotAllowed = errors.New("the broker does not let this user give that order: call the command with the operator's file in NATS_CREDS")
 
-// moment is client.Moment, whose error is a mistake in how the command was called.
+// moment is client.Moment with its error made a usageError.
 func moment(words string, now time.Time) (time.Time, error) {
 	t, err := client.Moment(words, now)
 	if err != nil {
@@ -76,14 +76,14 @@ func moment(words string, now time.Time) (time.Time, error) {
 	return t, err
 }
 
-// orderOf is an order that a command gives.
+// orderOf returns who gives an order by a command, and how its warnings are printed.
 func orderOf(cmd *cobra.Command) client.Order {
 	return client.Order{By: client.Whoami(), Warn: func(err error) {
 		errOf(cmd).Printf("bobosync: warning: this is done, but the journal has no note of it: %v\n", err)
 	}}
 }
 
-// asking makes what a command does that asks and shows the answer: to people, or as JSON.
+// asking returns the RunE of a command that asks for something and shows the answer, to people or as JSON.
 func asking[T any](envFile *string, asJSON *bool, ask func(context.Context, *bus.Conn) (T, error), show func(*text.Printer, T) error,
 ) func(*cobra.Command, []string) error {
 	return withBroker(envFile, func(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, _ []string) error {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWrongSettingsHaveTheirStatus: in each command.
+// TestWrongSettingsHaveTheirStatus checks that a command exits with 2 if its settings cannot be used.
 func TestWrongSettingsHaveTheirStatus(t *testing.T) {
 	r := newResponders(t)
 	file := filepath.Join(t.TempDir(), "a.csv")

@@ -25,7 +25,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// exitProblems is the exit status for problems.
+// exitProblems is the exit status if the check finds problems.
 const exitProblems = 2
 
 func checkCommand(envFile *string) *cobra.Command {
@@ -61,7 +61,7 @@ The exit status is 0, 1 if there are warnings, and 2 if there are problems, or n
 					return printResults(cmd, results, asJSON)
 				})(cmd, args)
 				if status := ExitStatus(0); err != nil && !errors.As(err, &status) {
-					err = withStatus{err, exitProblems} // nobody could be asked
+					err = withStatus{err, exitProblems} // no service could be asked
 				}
 
 				return err
@@ -88,7 +88,7 @@ The exit status is 0, 1 if there are warnings, and 2 if there are problems, or n
 	return cmd
 }
 
-// printResults writes the results, with colours on a terminal, and ends the command with their exit status.
+// printResults prints the results, in colour on a terminal, and returns their exit status as its error.
 func printResults(cmd *cobra.Command, results []check.Result, asJSON bool) (err error) {
 	w := cmd.OutOrStdout()
 	if asJSON {
@@ -105,7 +105,7 @@ func printResults(cmd *cobra.Command, results []check.Result, asJSON bool) (err 
 	return err
 }
 
-// checkSettings reads the settings of a service, or of all, as far as they can be read.
+// checkSettings reads the settings of one service or of all. Settings that cannot be read become findings.
 func checkSettings(ctx context.Context, envFile string, service topology.Service) (check.Settings, error) {
 	reader, err := readerOf(service)
 	if err != nil {
@@ -139,10 +139,10 @@ func checkSettings(ctx context.Context, envFile string, service topology.Service
 	return s, nil
 }
 
-// monitorSettings are those that the check alone reads.
+// monitorSettings are the settings that only the check reads.
 type monitorSettings struct{ Monitor check.Monitor }
 
-// reader is what a service's settings are read into, and how those that are checked are taken from it.
+// reader reads a service's settings into target; take returns those that are checked.
 type reader struct {
 	target any
 	take   func() check.Settings

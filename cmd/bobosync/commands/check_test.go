@@ -4,7 +4,8 @@ import (
 	"testing"
 )
 
-// TestCheckOfNobodyIsAProblem: if no service can be asked, that is what the exit status says, and not that of warnings.
+// TestCheckOfNobodyIsAProblem checks that the exit status is that of problems, not that of warnings, if no service can
+// be asked.
 func TestCheckOfNobodyIsAProblem(t *testing.T) {
 	r := newResponders(t)
 	r.fails(2, "no such service answers", "check", "--running")

@@ -13,13 +13,14 @@ import (
 	"bobosync/shared/text"
 )
 
-// completeTimeout is how long the shell waits for names at most.
+// completeTimeout is the longest that the shell waits for names.
 const completeTimeout = 1500 * time.Millisecond
 
-// noNames completes with nothing, not even with files.
+// noNames completes nothing, not even the names of files.
 const noNames = cobra.ShellCompDirectiveNoFileComp
 
-// completing lets the shell complete what the services know. Whatever goes wrong, it completes nothing and says nothing.
+// completing lets the shell complete names that the services know. If anything goes wrong, it silently completes
+// nothing.
 func completing(envFile *string, names func(context.Context, *bus.Conn) ([]string, error)) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(contextOf(cmd), completeTimeout)
@@ -49,7 +50,8 @@ func completing(envFile *string, names func(context.Context, *bus.Conn) ([]strin
 	}
 }
 
-// cleanCompletion makes a name and what is said of it, behind a tab, harmless: the shell shows both as they are.
+// cleanCompletion makes a completion harmless, both the name and the description behind the tab, since the shell shows
+// them verbatim.
 func cleanCompletion(s string) string {
 	name, about, has := strings.Cut(s, "\t")
 	if !has {
@@ -69,6 +71,6 @@ func contextOf(cmd *cobra.Command) context.Context {
 // completeFlag lets the shell complete a flag's value.
 func completeFlag(cmd *cobra.Command, flag string, names cobra.CompletionFunc) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, names); err != nil {
-		panic("completion of --" + flag + ": " + err.Error()) // there is no such flag
+		panic("completion of --" + flag + ": " + err.Error()) // the command has no such flag
 	}
 }

@@ -1,6 +1,6 @@
 package commands
 
-// Coming into the web console.
+// Access to the web console.
 
 import (
 	"bufio"

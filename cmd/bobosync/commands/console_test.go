@@ -14,7 +14,7 @@ import (
 	"bobosync/shared/login"
 )
 
-// TestConsolePasswd: the line is one that the console reads, and the password is in none of it.
+// TestConsolePasswd checks that the console can read the printed line, and that the password is in no output.
 func TestConsolePasswd(t *testing.T) {
 	const password = "correct horse battery"
 	line, text, status := typing(t, password+"\r\n", "console", "passwd", "j.smith", "--role", "operator")
@@ -38,7 +38,7 @@ func TestConsolePasswd(t *testing.T) {
 	}
 }
 
-// TestConsoleOpen: the link is one that the console with this data directory takes.
+// TestConsoleOpen checks that a console with the same data directory accepts the link.
 func TestConsoleOpen(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("DATA_DIRECTORY", dir)
@@ -59,7 +59,7 @@ func TestConsoleOpen(t *testing.T) {
 	require.Contains(t, name, "@")
 }
 
-// typing runs a command with an input.
+// typing runs a command with the given input.
 func typing(t *testing.T, input string, args ...string) (out, text string, status int) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer

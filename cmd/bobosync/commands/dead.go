@@ -15,11 +15,11 @@ import (
 	"bobosync/shared/text"
 )
 
-// deadFlags are how an operator chooses dead letters.
+// deadFlags are the flags by which an operator chooses dead letters.
 type deadFlags struct {
 	reason, file string
 	all, json    bool
-	// dryRun only forecasts.
+	// dryRun shows only a forecast.
 	dryRun bool
 }
 
@@ -55,8 +55,8 @@ func (f *deadFlags) add(cmd *cobra.Command, envFile *string, all bool) {
 	}
 }
 
-// choose returns the dead letters that an operator means: those named, those of the flags, or all if nothing is asked for
-// and everything says so.
+// choose returns the dead letters that an operator means: those with the given ids, those that the flags choose, or
+// all. If neither ids nor flags are given, it is a wrong call unless everything is true.
 func (f *deadFlags) choose(ctx context.Context, conn *bus.Conn, args []string, everything bool) ([]client.Letter, error) {
 	if len(args) == 0 && f.reason == "" && f.file == "" && !f.all && !everything {
 		return nil, misused("say which: ids, --reason, --file or --all")
@@ -94,7 +94,7 @@ func (f *deadFlags) choose(ctx context.Context, conn *bus.Conn, args []string, e
 	return client.LetterQuery{IDs: ids, Reason: f.reason, File: file}.Of(all), nil
 }
 
-// letterIDs are the dead letters' numbers, for the shell.
+// letterIDs returns the ids of all dead letters, for the shell's completion.
 func letterIDs(ctx context.Context, conn *bus.Conn) ([]string, error) {
 	all, err := client.DeadLetters(ctx, conn.JS)
 	ids := make([]string, 0, len(all))
@@ -169,7 +169,7 @@ func deadShowCommand(envFile *string) *cobra.Command {
 	}
 }
 
-// showLetter writes a dead letter; a payload that is JSON is shown as such.
+// showLetter prints a dead letter. A payload that is valid JSON is shown as JSON.
 func showLetter(out *text.Printer, l client.Letter) error {
 	shown := struct {
 		client.Letter
@@ -196,7 +196,7 @@ Exit status: 0 all of them are tried again, 1 some stay as they are.`,
 	})
 }
 
-// deadOrder makes a command that does something with dead letters.
+// deadOrder completes a command that gives an order about dead letters.
 func deadOrder(envFile *string, order string, cmd *cobra.Command) *cobra.Command {
 	var f deadFlags
 	cmd.ValidArgsFunction = completing(envFile, letterIDs)
@@ -226,7 +226,7 @@ func deadOrder(envFile *string, order string, cmd *cobra.Command) *cobra.Command
 	return cmd
 }
 
-// forecastLetters says what trying dead letters again would do.
+// forecastLetters shows what trying dead letters again would do.
 func forecastLetters(ctx context.Context, conn *bus.Conn, out *text.Printer, asJSON bool, ids []uint64) error {
 	would, err := client.ForecastRequeue(ctx, conn, ids)
 	if err != nil {
@@ -242,7 +242,7 @@ func forecastLetters(ctx context.Context, conn *bus.Conn, out *text.Printer, asJ
 	return out.Err()
 }
 
-// printLetters prints what became of each, and fails if one failed.
+// printLetters prints what became of each dead letter, and returns an error if one of them failed.
 func printLetters(cmd *cobra.Command, asJSON bool, results []control.DeadResult) error {
 	if asJSON {
 		if err := outOf(cmd).JSON(results); err != nil {

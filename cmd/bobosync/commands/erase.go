@@ -26,12 +26,13 @@ import (
 )
 
 const (
-	// scrubTimeout is how long the broker inside may take to start again, scrubPollInterval how often that is checked.
+	// scrubTimeout is how long the embedded broker may take to start again, scrubPollInterval how often that is
+	// checked.
 	scrubTimeout      = time.Minute
 	scrubPollInterval = 200 * time.Millisecond
 )
 
-// eraseFlags are how an operator orders an erasure.
+// eraseFlags are the flags of an erasure.
 type eraseFlags struct {
 	reason    string
 	users     []string
@@ -63,7 +64,7 @@ Exit status: 0 erased (or shown), 1 it was refused, or is not done everywhere.`,
 	cmd.Flags().StringSliceVar(&f.users, "user", nil, "AtHoc `usernames` that the worker had, if nothing knows of them any more")
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "do it")
 	cmd.Flags().BoolVar(&f.json, "json", false, "answer in JSON")
-	_ = cmd.MarkFlagRequired("reason") // it is there
+	_ = cmd.MarkFlagRequired("reason") // the flag exists
 	cmd.AddCommand(eraseScrubCommand())
 
 	return cmd
@@ -140,7 +141,8 @@ func showErasure(out *text.Printer, f control.EraseForecast, names map[string]st
 	}
 }
 
-// scrubAfter overwrites what the broker deleted, where that can be done from here.
+// scrubAfter has the embedded broker overwrite what it deleted. For a broker that this command cannot reach on disk,
+// it prints how to do that.
 func scrubAfter(ctx context.Context, out *text.Printer, envFile string, r scrub.Request, asJSON bool) error {
 	settings, err := loadSettings(ctx, envFile)
 	if err != nil {
@@ -178,14 +180,14 @@ func scrubAfter(ctx context.Context, out *text.Printer, envFile string, r scrub.
 	return fmt.Errorf("what the broker has deleted is overwritten at its next start, and not yet: see the log of bobosync run; it names the worker until then, in %s", file)
 }
 
-// scrubArgs are the arguments that say the same as a request.
+// scrubArgs returns the arguments of erase scrub for a request.
 func scrubArgs(r scrub.Request) string {
 	var through []string
 	for _, stream := range slices.Sorted(maps.Keys(r.Through)) {
 		through = append(through, fmt.Sprintf("%s=%d", stream, r.Through[stream]))
 	}
 
-	args := []string{"--through", strings.Join(through, ","), "--"} // a name may begin as a flag does
+	args := []string{"--through", strings.Join(through, ","), "--"} // a name may begin like a flag
 	for _, name := range append([]string{r.Employee}, r.Users...) {
 		args = append(args, quoted(name))
 	}
@@ -193,10 +195,11 @@ func scrubArgs(r scrub.Request) string {
 	return strings.Join(args, " ")
 }
 
-// plainWord is what a shell takes as it is.
+// plainWord matches a word that a shell leaves unchanged.
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9@._-]+$`)
 
-// quoted writes a text so that a shell makes nothing else of it: between double quotes it would run what is in `$(…)`.
+// quoted returns a text quoted so that a shell leaves it unchanged. Between double quotes, a shell would run what is
+// in `$(…)`.
 func quoted(s string) string {
 	if plainWord.MatchString(s) {
 		return s

@@ -11,8 +11,9 @@ import (
 	"bobosync/shared/erase"
 )
 
-// TestTheCommandToScrubIsSafe: the line that an operator is told to run on the broker's servers has names of AtHoc's users in it, and they
-// reach the command as they are: a shell makes nothing else of them. `$(...)` in a name was once run.
+// TestTheCommandToScrubIsSafe checks the command line that an operator should run on the broker's servers. The
+// usernames of AtHoc's users in it must reach the command unchanged, whatever a shell would make of them: the shell
+// once ran a `$(...)` in a name.
 func TestTheCommandToScrubIsSafe(t *testing.T) {
 	t.Parallel()
 

@@ -1,6 +1,6 @@
 package commands
 
-// Running a command, and what its end means.
+// How a command is run, and the meaning of its exit status.
 
 import (
 	"context"
@@ -12,15 +12,15 @@ import (
 	"bobosync/shared/text"
 )
 
-// Exit statuses of the commands; status and check have their own: see their help.
+// The exit statuses of the commands. status and check have their own; see their help.
 const (
 	exitFailed = 1
 	exitUsage  = 2
-	// exitInterrupted is that of a program which Ctrl-C ended, by custom.
+	// exitInterrupted is the customary status of a program that Ctrl-C ended.
 	exitInterrupted = 130
 )
 
-// Execute runs a command, prints what is wrong, and returns the exit status.
+// Execute runs a command, prints its error, and returns the exit status.
 func Execute(ctx context.Context, root *cobra.Command) int {
 	called := markWhenCalled(root)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -45,7 +45,7 @@ func Execute(ctx context.Context, root *cobra.Command) int {
 	}
 }
 
-// printError prints an error, a line for each of those that were joined.
+// printError prints an error, one line for each of those that it joins.
 func printError(root *cobra.Command, err error) {
 	out := errOf(root)
 	for i, line := range text.Lines(err) {
@@ -57,8 +57,8 @@ func printError(root *cobra.Command, err error) {
 	}
 }
 
-// markWhenCalled finds out whether any command has begun: an error before that is a mistake in how it was called, such as an
-// unknown flag or too few arguments, for which cobra has no error of its own.
+// markWhenCalled returns a flag that is set when any command begins to run. An error before that is a wrong call, such
+// as an unknown flag or too few arguments, for which cobra has no error type.
 func markWhenCalled(root *cobra.Command) *bool {
 	called := new(bool)
 
@@ -76,7 +76,7 @@ func markWhenCalled(root *cobra.Command) *bool {
 	return called
 }
 
-// EachCommand visits a command and all below it.
+// EachCommand calls visit for a command and all commands below it.
 func EachCommand(cmd *cobra.Command, visit func(*cobra.Command)) {
 	visit(cmd)
 
@@ -85,12 +85,12 @@ func EachCommand(cmd *cobra.Command, visit func(*cobra.Command)) {
 	}
 }
 
-// ExitStatus ends the program with a status of its own; what is wrong has been printed already.
+// ExitStatus is an error that ends the program with this status. What is wrong has already been printed.
 type ExitStatus int
 
 func (s ExitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
-// withStatus is an error that is printed and ends the program with a status of its own.
+// withStatus is an error that is printed and that ends the program with its own status.
 type withStatus struct {
 	error
 	status ExitStatus
@@ -98,10 +98,10 @@ type withStatus struct {
 
 func (e withStatus) Unwrap() error { return e.error }
 
-// usageError is a mistake in how a command was called that shows only when it runs.
+// usageError is a mistake in the call of a command that is found only when the command runs.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// misused makes a usageError.
+// misused returns a usageError.
 func misused(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }

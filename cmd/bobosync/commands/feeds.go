@@ -1,6 +1,6 @@
 package commands
 
-// What comes from BOBO, beside what usually does.
+// What comes from BOBO, compared with what usually comes.
 
 import (
 	"context"
@@ -50,7 +50,7 @@ func feedsListCommand(envFile *string) *cobra.Command {
 	return cmd
 }
 
-// askFeeds asks ingest for the feeds; that it does not answer is an error.
+// askFeeds returns the feeds as ingest reports them. It is an error if no ingest answers.
 func askFeeds(ctx context.Context, conn *bus.Conn) ([]control.FeedState, error) {
 	states, err := control.AskAll[control.IngestState](ctx, conn.NC, topology.Ingest, control.State, control.Nothing{})
 	if err == nil && len(states) == 0 {
@@ -136,7 +136,7 @@ read and sent. With --for 0 it ends now. The journal notes it.`,
 	flags.StringVar(&req.Reason, "reason", "", "why: a `text` without personal data")
 	flags.BoolVar(&asJSON, "json", false, "answer in JSON")
 
-	_ = cmd.MarkFlagRequired("for") // it is there
+	_ = cmd.MarkFlagRequired("for") // the flag exists
 	completeFlag(cmd, "for", cobra.FixedCompletions([]string{"1h", "8h", "24h", "72h", "168h", "0"}, noNames))
 	completeFlag(cmd, "reason", cobra.NoFileCompletions)
 

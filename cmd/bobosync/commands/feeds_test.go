@@ -57,7 +57,7 @@ func TestFeeds(t *testing.T) {
 	require.Contains(t, notes.got()[1].Text, "not muted any more")
 }
 
-// TestTheSlowestWorker: the worker is named on request alone, and then shown.
+// TestTheSlowestWorker checks that the slowest worker is named only on request, and is then explained.
 func TestTheSlowestWorker(t *testing.T) {
 	r := newResponders(t)
 	answer := control.SlowestAnswer{}

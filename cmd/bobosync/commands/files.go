@@ -37,7 +37,7 @@ ever lost; bobosync files show says what it waits for.`,
 	return cmd
 }
 
-// failedAmong is how many files are searched for failed ones, unless a number is given.
+// failedAmong is how many of the latest files are searched for failed ones, unless --most is given.
 const failedAmong = 500
 
 func filesListCommand(envFile *string) *cobra.Command {
@@ -170,7 +170,7 @@ itself.
 	return cmd
 }
 
-// fileNames are the names of the latest files, for the shell.
+// fileNames returns the names of the latest files, for the shell's completion.
 func fileNames(ctx context.Context, conn *bus.Conn) ([]string, error) {
 	answer, err := control.Ask[control.FilesAnswer](ctx, conn.NC, topology.Ingest, control.Files, control.FilesRequest{})
 	names := make([]string, 0, len(answer.Files))
@@ -181,7 +181,7 @@ func fileNames(ctx context.Context, conn *bus.Conn) ([]string, error) {
 	return names, err
 }
 
-// unknownFile says why there is no record of a file: it may still be written.
+// unknownFile explains why there is no record of a file: it may still be being written.
 func unknownFile(ctx context.Context, conn *bus.Conn, name string) error {
 	states, err := control.AskAll[control.IngestState](ctx, conn.NC, topology.Ingest, control.State, control.Nothing{})
 	if err != nil {
@@ -197,7 +197,7 @@ func unknownFile(ctx context.Context, conn *bus.Conn, name string) error {
 	return fmt.Errorf("no file %q is known: bobosync files list shows the names; a file is known once it lies in CSV_DIRECTORY and has stopped changing", name)
 }
 
-// whereabouts says in a sentence where a file is and why it is not done.
+// whereabouts returns a sentence that says where a file is and why it is not finished.
 func whereabouts(ctx context.Context, conn *bus.Conn, f control.FileState) string {
 	if client.Finished(f) {
 		return client.Whereabouts(f, verdict.Facts{}, verdict.Verdict{})
@@ -208,7 +208,7 @@ func whereabouts(ctx context.Context, conn *bus.Conn, f control.FileState) strin
 	return client.Whereabouts(f, facts, verdict.Judge(facts, verdict.Limits{}))
 }
 
-// filesAsCSV writes rows for the people who made the files.
+// filesAsCSV writes the rows of files as CSV, for the people who made the files.
 func filesAsCSV(ctx context.Context, conn *bus.Conn, out *text.Printer, files []control.FileState, all bool) error {
 	if err := out.CSV([]string{"file", "line", "outcome", "reason"}); err != nil {
 		return err
@@ -257,7 +257,7 @@ func newRowPrinter(out *text.Printer, f control.FileState, where string, asJSON 
 		}
 }
 
-// describe writes what is known of a file as a whole.
+// describe prints what is known of a file as a whole.
 func describe(out *text.Printer, f control.FileState, where string) {
 	out.Printf("%s\n  %s\n  id        %s\n  status    %s\n", f.Name, where, f.ID, client.FileStatus(f))
 	out.Printf("  rows      %d, of them %d rejected, %d waiting\n", f.Rows, f.Rejected, f.Pending)

@@ -1,6 +1,6 @@
 package commands
 
-// Mass changes that are held until somebody decides.
+// Mass changes that are held until a person decides.
 
 import (
 	"cmp"
@@ -46,7 +46,8 @@ func askHeld(ctx context.Context, conn *bus.Conn) (control.HeldAnswer, error) {
 	return control.Ask[control.HeldAnswer](ctx, conn.NC, topology.Resolver, control.Held, control.Nothing{})
 }
 
-// heldIDs lists the holds that wait, or those with a decision.
+// heldIDs returns a function that lists the ids of the holds with the given decision; "" selects those that still
+// wait.
 func heldIDs(decision string) func(context.Context, *bus.Conn) ([]string, error) {
 	return func(ctx context.Context, conn *bus.Conn) (ids []string, err error) {
 		answer, err := askHeld(ctx, conn)
@@ -139,7 +140,7 @@ file; and everybody who is held. The last line is the token that names exactly t
 	return cmd
 }
 
-// heldForecast says what an approval leads to.
+// heldForecast prints what an approval would do.
 func heldForecast(out *text.Printer, s control.HeldSet, names map[string]string) {
 	out.Printf("%s: %d users would %s; held since %s, the last one came at %s.\n", s.ID, s.Users, client.WouldWords(s.Kind), text.When(s.Since), text.When(s.Last))
 	out.Printf("  usual        at most %d within the window at this hour of the week; %d are allowed, of %d on duty\n", s.Usual, s.Allowed, s.OnDuty)
@@ -179,7 +180,7 @@ func showHeldWorkers(out *text.Printer, s control.HeldSet, names map[string]stri
 	out.Table(rows)
 }
 
-// decideCommand approves or rejects.
+// decideCommand returns the command that approves or rejects holds.
 func decideCommand(envFile *string, approve bool) *cobra.Command {
 	var asJSON bool
 
@@ -211,7 +212,7 @@ latest, and the file goes to FAILED_FILES_DIRECTORY. Of stale duty it stays as i
 	flags.StringSliceVar(&d.Except, "except", nil, "these employee `ids` (usernames, of users without a known worker) stay held")
 	flags.BoolVar(&asJSON, "json", false, "answer in JSON")
 
-	_ = cmd.MarkFlagRequired("reason") // it is there
+	_ = cmd.MarkFlagRequired("reason") // the flag exists
 	for _, flag := range []string{"reason", "token", "except"} {
 		completeFlag(cmd, flag, cobra.NoFileCompletions)
 	}
@@ -290,7 +291,7 @@ file have another outcome, it moves on to PROCESSED_DIRECTORY. The journal notes
 	}
 	cmd.Flags().StringVar(&d.Reason, "reason", "", "why, for the record: a `text` without personal data")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer in JSON")
-	_ = cmd.MarkFlagRequired("reason") // it is there
+	_ = cmd.MarkFlagRequired("reason") // the flag exists
 	completeFlag(cmd, "reason", cobra.NoFileCompletions)
 
 	return cmd

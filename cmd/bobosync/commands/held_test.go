@@ -28,7 +28,7 @@ func TestHeldIsShownAndDecided(t *testing.T) {
 			GuardState: control.GuardState{Mode: "hold", Holding: true, Held: []control.HeldGroup{group}}, OnDuty: 198, Decided: []control.HeldGroup{rejected},
 		}),
 		hears(&asked[control.HeldRequest]{}, control.HeldShow, func(req control.HeldRequest) (control.HeldSet, error) {
-			part := set // two parts
+			part := set // the workers are in two parts
 			part.Workers = workers[:2]
 			if part.Next = 2; req.After > 0 {
 				part.Workers, part.Next = workers[2:], 0

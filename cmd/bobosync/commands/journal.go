@@ -15,7 +15,7 @@ import (
 	"bobosync/shared/text"
 )
 
-// journalFlags are what an operator wants to see.
+// journalFlags are the flags by which an operator chooses entries of the journal.
 type journalFlags struct {
 	kind, since string
 	most        int
@@ -66,7 +66,7 @@ It holds no personal data. If one of the services does not answer, the others' e
 	return cmd
 }
 
-// entries gathers what was done from all services that know of it, newest first.
+// entries collects the journal's entries from all services that have any, newest first.
 func (f journalFlags) entries(ctx context.Context, conn *bus.Conn, stderr *text.Printer) ([]control.JournalEntry, error) {
 	if f.kind != "" && !slices.Contains(client.JournalKinds, f.kind) {
 		return nil, misused("%q is no kind: there are %s", f.kind, strings.Join(client.JournalKinds, ", "))

@@ -20,7 +20,7 @@ import (
 // keepPollInterval is how often the provisioner checks the broker.
 const keepPollInterval = 2 * time.Second
 
-// keeping is the settings of the provisioner that goes on.
+// keeping holds the settings that only provision --keep reads.
 type keeping struct {
 	Log       config.Log
 	Telemetry telemetry.Config
@@ -29,8 +29,9 @@ type keeping struct {
 // Validate implements config.Validator.
 func (k *keeping) Validate() error { return errors.Join(k.Log.Validate(), k.Telemetry.Validate()) }
 
-// keep is bobosync provision --keep: the program that holds the provisioner's key, so that no service needs rights to make or
-// change anything. It repairs the broker until ctx ends, with metrics and health as a service has them.
+// keep is bobosync provision --keep: a program that holds the provisioner's key, so that no service needs the right to
+// create or change anything. It repairs the broker's store until ctx ends, and serves metrics and health as a service
+// does.
 func keep(ctx context.Context, conn *bus.Conn, envFile string, s topology.Settings) (err error) {
 	var k keeping
 	if err := program.Load(ctx, envFile, &k); err != nil {
@@ -43,7 +44,7 @@ func keep(ctx context.Context, conn *bus.Conn, envFile string, s topology.Settin
 		return err
 	}
 
-	defer func() { _ = closeLog() }() // there is nowhere left to report it
+	defer func() { _ = closeLog() }() // a failure can no longer be reported
 
 	tel, stop, err := program.StartTelemetry(ctx, "bobosync-provision", k.Telemetry, log)
 	if err != nil {
@@ -79,11 +80,13 @@ type provisionKeeper struct {
 	conn     *bus.Conn
 	settings topology.Settings
 	log      *slog.Logger
-	// refused is what cannot be changed, by the part for which it was logged.
+	// refused has the differences of each part at the last survey. Those that cannot be repaired are logged only when
+	// they change.
 	refused map[string]string
 }
 
-// apply makes what is missing and changes what is not as wanted, and logs each of these, and once what it leaves as it is.
+// apply creates missing parts and changes those that differ from the settings. It logs each repair, and logs once what
+// it leaves unrepaired.
 func (p *provisionKeeper) apply(ctx context.Context) error {
 	findings, err := topology.Survey(ctx, p.conn.JS, p.settings)
 	if err != nil {

@@ -107,7 +107,7 @@ func showMapping(out *text.Printer, r control.MappingReport) {
 	showDoubtful(out, r)
 }
 
-// showDoubtful lists the employee ids that somebody should look at in AtHoc.
+// showDoubtful lists the employee ids that somebody should check in AtHoc.
 func showDoubtful(out *text.Printer, r control.MappingReport) {
 	if len(r.Ambiguous) > 0 {
 		out.Printf("\nSeveral users have the same employee id; none of them gets its duty status. Correct it in AtHoc:\n")
@@ -204,7 +204,7 @@ func mappingListCommand(envFile *string) *cobra.Command {
 	return cmd
 }
 
-// orderFlags are how an operator wants to hear of an order to the janitor.
+// orderFlags are the flags of an order to the janitor: whether to wait for its end, and in which form to report it.
 type orderFlags struct{ noWait, json bool }
 
 func (f *orderFlags) add(cmd *cobra.Command) {
@@ -237,7 +237,7 @@ Exit status: 0 the mapping is up to date, 1 it failed or is held back.`,
 	return cmd
 }
 
-// follow waits for an order about the mapping and reports its end.
+// follow waits for an order about the mapping and reports its result.
 func (f orderFlags) follow(ctx context.Context, conn *bus.Conn, cmd *cobra.Command, begun control.Begun, done string) error {
 	out := outOf(cmd)
 	switch {
@@ -315,7 +315,8 @@ Exit status: 0 it is in force (or, without an id, nothing is held back), 1 it is
 	return cmd
 }
 
-// showWhatIsHeld shows the mapping that waits for an approval; if there is one that is a failure, since nothing was approved.
+// showWhatIsHeld shows the mapping that waits for an approval. If there is one, it returns an error, since nothing was
+// approved.
 func showWhatIsHeld(ctx context.Context, conn *bus.Conn, out *text.Printer, asJSON bool) error {
 	report, err := askMapping(ctx, conn)
 	if err != nil {

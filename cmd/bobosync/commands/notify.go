@@ -1,6 +1,6 @@
 package commands
 
-// Notices: who is notified of the status without asking.
+// Notices: whom they reach, and a test of the ways to them.
 
 import (
 	"context"

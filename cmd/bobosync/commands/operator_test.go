@@ -25,14 +25,14 @@ import (
 
 const timeout = time.Minute
 
-// responders stand in for the services on a real broker, each command is called as main does.
+// responders plays the services on a real broker. Commands are called as main calls them.
 type responders struct {
 	t    *testing.T
 	srv  *bustest.Server
 	conn *bus.Conn
 }
 
-// newResponders starts a broker with everything that the services make in it, and nobody there.
+// newResponders starts a broker with everything that the services create in it, but without any service.
 func newResponders(t *testing.T) *responders {
 	t.Helper()
 	srv := bustest.Start(t)
@@ -44,7 +44,7 @@ func newResponders(t *testing.T) *responders {
 	return r
 }
 
-// addressed lets the commands reach the broker.
+// addressed sets NATS_URL so that the commands reach the broker.
 func (r *responders) addressed() {
 	r.t.Setenv("NATS_URL", r.srv.ClientURL())
 }
@@ -59,17 +59,17 @@ func (r *responders) serve(service topology.Service, endpoints ...control.Endpoi
 	return stop
 }
 
-// says makes an endpoint that answers the same to everything.
+// says returns an endpoint that answers every request with res.
 func says[Res any](name string, res Res) control.Endpoint {
 	return control.On(name, func(context.Context, json.RawMessage) (Res, error) { return res, nil })
 }
 
-// states answers for what every instance tells.
+// states returns an endpoint that reports res as an instance's state.
 func states[Res any](res Res) control.Endpoint {
 	return control.OnEvery(control.State, func(context.Context, control.Nothing) (Res, error) { return res, nil })
 }
 
-// asked keeps what a service was asked.
+// asked records the requests to a service.
 type asked[Req any] struct {
 	mu  sync.Mutex
 	all []Req
@@ -81,7 +81,7 @@ func (a *asked[Req]) got() []Req {
 	return append([]Req(nil), a.all...)
 }
 
-// hears makes an endpoint that keeps its requests and answers.
+// hears returns an endpoint that records its requests and answers them.
 func hears[Req, Res any](a *asked[Req], name string, answer func(Req) (Res, error)) control.Endpoint {
 	return control.On(name, func(_ context.Context, req Req) (Res, error) {
 		a.mu.Lock()
@@ -91,7 +91,7 @@ func hears[Req, Res any](a *asked[Req], name string, answer func(Req) (Res, erro
 	})
 }
 
-// call runs a command in this process, as main does.
+// call runs a command in this process, as main runs it.
 func (r *responders) call(args ...string) (out, text string, status int) {
 	r.t.Helper()
 	return callHere(r.t, args...)
@@ -113,7 +113,7 @@ func callHere(t *testing.T, args ...string) (out, text string, status int) {
 	return stdout.String(), stderr.String(), status
 }
 
-// succeeds runs a command that must end with 0 and say nothing on the standard error.
+// succeeds runs a command that must exit with 0 and print nothing to standard error.
 func (r *responders) succeeds(args ...string) string {
 	r.t.Helper()
 	out, text, status := r.call(args...)
@@ -123,7 +123,7 @@ func (r *responders) succeeds(args ...string) string {
 	return out
 }
 
-// fails runs a command that must end with this status and say something with this text.
+// fails runs a command that must exit with this status and print this text.
 func (r *responders) fails(status int, says string, args ...string) string {
 	r.t.Helper()
 	out, text, got := r.call(args...)
@@ -146,7 +146,7 @@ func (r *responders) allWell() (stopPublisher func()) {
 	return r.serve(topology.Publisher, states(control.PublisherState{Instance: me, Partitions: []int{2}, LastSuccess: now}))
 }
 
-// told is the status in JSON. An answer that is late is missed, so ask until all are there.
+// told returns what the status says as JSON. It misses late answers, so call it until all are there.
 func (r *responders) told(t require.TestingT, status int, args ...string) (level string, causes []string, f verdict.Facts) {
 	out, text, got := r.call(append([]string{"status", "--json"}, args...)...)
 	require.Equal(t, status, got, "%s%s", out, text)
@@ -166,7 +166,7 @@ func (r *responders) told(t require.TestingT, status int, args ...string) (level
 	return answer.Verdict, causes, answer.Facts
 }
 
-// until looks again until all that is required holds.
+// until repeats holds until all its requirements are met.
 func (r *responders) until(holds func(t require.TestingT)) {
 	r.t.Helper()
 	await.NoFailure(r.t, func(c *await.Try) { holds(c) }, timeout)
@@ -184,7 +184,7 @@ func TestStatusOfAnInstallation(t *testing.T) {
 		require.Contains(t, out, "OK: duty data is fresh\n")
 	})
 
-	// What waits in the broker, and who has which lane.
+	// Messages that wait in the broker, and a partition that is leased.
 	for range 3 {
 		_, err := r.conn.JS.Publish(t.Context(), topology.EntriesSubject("f"), []byte("{}"))
 		require.NoError(t, err)
@@ -202,7 +202,7 @@ func TestStatusOfAnInstallation(t *testing.T) {
 		require.Equal(t, map[int]string{5: "b-2"}, f.Partitions)
 	})
 
-	// AtHoc's state is known without a publisher.
+	// AtHoc's state is known even without a publisher.
 	stopPublisher()
 
 	state, err := r.conn.JS.KeyValue(t.Context(), topology.BucketState)
@@ -238,7 +238,7 @@ func TestStatusWarns(t *testing.T) {
 	r.serve(topology.Resolver, states(control.ResolverState{Instance: me, Recovered: true, Snapshot: "s"}))
 	r.serve(topology.Janitor, states(control.JanitorState{Instance: me, Leads: true}))
 	r.serve(topology.Publisher, states(control.PublisherState{Instance: me}))
-	// A second process of a service answers too.
+	// A second process of a service answers, too.
 	other := me
 	other.Name, other.Version = "A/9", "v1.2.4"
 	stop, err := control.Serve(t.Context(), r.srv.Connect(t).NC, topology.Publisher, "dev", states(control.PublisherState{Instance: other}))
@@ -274,8 +274,8 @@ func TestStatusWithoutABroker(t *testing.T) {
 	require.Less(t, time.Since(began), timeout/2)
 }
 
-// TestStatusOfABrokerWithoutJetStream: the broker is there, and that is not enough. It switches JetStream off by itself when
-// its disk is full.
+// TestStatusOfABrokerWithoutJetStream checks the status when a broker answers that has no JetStream. The broker
+// switches JetStream off by itself when its disk is full.
 func TestStatusOfABrokerWithoutJetStream(t *testing.T) {
 	if testing.Short() {
 		t.Skip("tries for seconds")
@@ -314,7 +314,7 @@ func TestStatusOfABrokerWithoutJetStream(t *testing.T) {
 	require.Contains(t, text, "its JetStream is off or does not answer")
 }
 
-// TestAnOrderWithoutTheRight: the broker's user may look and give no orders, which is said at once.
+// TestAnOrderWithoutTheRight checks that a user of the broker who may look but give no orders is told so at once.
 func TestAnOrderWithoutTheRight(t *testing.T) {
 	viewer := &server.User{Username: "viewer", Password: "hunter2", Permissions: &server.Permissions{
 		Publish: &server.SubjectPermission{Allow: []string{"$JS.API.>"}},
@@ -350,14 +350,14 @@ func TestStatusIsWatched(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	// Ctrl-C comes after the second block.
+	// The second block is followed by Ctrl-C.
 	w := &pieces{until: 2, then: cancel}
 	require.NoError(t, watchStatus(ctx, look, w, statusFlags{}))
 	require.Equal(t, 2, strings.Count(w.buf.String(), "OK: duty data is fresh"))
 	require.NotContains(t, w.buf.String(), "\x1b", "no terminal, no signs for one")
 }
 
-// pieces counts what is written, and calls then after some.
+// pieces keeps what is written to it, and calls then after the given number of writes.
 type pieces struct {
 	buf   bytes.Buffer
 	until int
@@ -392,7 +392,8 @@ func TestUsageErrorsEndWithTwo(t *testing.T) {
 	}
 }
 
-// TestTheShellCompletes: what the services know, and nothing at all if nobody answers.
+// TestTheShellCompletes checks that the shell completes names that the services know, and completes nothing if no
+// service answers.
 func TestTheShellCompletes(t *testing.T) {
 	r := newResponders(t)
 	require.NotContains(t, r.succeedsLoudly("__complete", "files", "show", ""), "monday.csv")
@@ -400,7 +401,7 @@ func TestTheShellCompletes(t *testing.T) {
 	r.serve(topology.Resolver, says(control.Replays, []control.ReplayState{{ID: "r1", What: "every\x1b[2J\u202eone"}, {ID: "r2", Ended: time.Now()}}))
 	r.serve(topology.Janitor, says(control.MappingShow, control.MappingReport{Held: &control.HeldMapping{ID: "3fa9c1"}}))
 
-	completes := func(name string, args ...string) (out string) { // what is not there soon is left out
+	completes := func(name string, args ...string) (out string) { // names that do not arrive in time are left out
 		await.True(t, func() bool {
 			out = r.succeedsLoudly(append([]string{"__complete"}, args...)...)
 			return strings.Contains(out, name)
@@ -418,7 +419,7 @@ func TestTheShellCompletes(t *testing.T) {
 	require.NotContains(t, stoppable, "\u202e")
 }
 
-// succeedsLoudly runs a command that may say something on the standard error.
+// succeedsLoudly runs a command that must exit with 0 but may print to standard error.
 func (r *responders) succeedsLoudly(args ...string) string {
 	r.t.Helper()
 	out, text, status := r.call(args...)

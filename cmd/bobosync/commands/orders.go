@@ -9,7 +9,8 @@ import (
 	"bobosync/shared/text"
 )
 
-// finish waits for an order and returns its entry; that it was interrupted by Ctrl-C is reported and ends the command.
+// finish waits for an order to end and returns its journal entry. If Ctrl-C interrupts the wait, finish says so and
+// returns the exit status.
 func finish(ctx context.Context, conn *bus.Conn, stderr *text.Printer, id string) (control.JournalEntry, error) {
 	entry, err := client.Await(ctx, conn.NC, id)
 	if err != nil && ctx.Err() != nil {

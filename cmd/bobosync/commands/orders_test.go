@@ -22,7 +22,7 @@ import (
 
 const fileA = "5f3a9c01b2d4e6f8a0b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f7a8b9c0d1e2f3"
 
-// journalOf answers for one order: under way at first, then as it ended.
+// journalOf returns an endpoint that answers for one order: under way at first, then as it ended.
 func journalOf(end control.JournalEntry) control.Endpoint {
 	var looks atomic.Int32
 
@@ -109,7 +109,7 @@ func TestMappingShowAndList(t *testing.T) {
 	require.Regexp(t, `(?m)^00017 +seventeen +nobody$\n^00018 +x +y$`, r.succeeds("mapping", "show", "--held"))
 	require.Contains(t, r.succeeds("mapping", "show", "--held", "--json"), `"removed"`)
 
-	// The list is asked for part by part.
+	// The list is requested part by part.
 	r.serve(topology.Resolver, control.On(control.MappingList, func(_ context.Context, req control.MappingListRequest) (control.MappingListAnswer, error) {
 		switch {
 		case req.Text == "nobody":
@@ -160,12 +160,12 @@ func TestMappingRefresh(t *testing.T) {
 
 func TestMappingRefreshIsNotWaitedFor(t *testing.T) {
 	r := newResponders(t)
-	r.serve(topology.Janitor, says(control.MappingRefresh, control.Begun{Entry: "e1"})) // it has no journal to ask
+	r.serve(topology.Janitor, says(control.MappingRefresh, control.Begun{Entry: "e1"})) // it serves no journal
 	require.Contains(t, r.succeeds("mapping", "refresh", "--no-wait"), "bobosync journal --kind mapping")
 	require.Contains(t, r.succeeds("mapping", "refresh", "--no-wait", "--json"), `"e1"`)
 }
 
-// TestCtrlCLetsAnOrderGoOn: the operator is told so.
+// TestCtrlCLetsAnOrderGoOn checks that after Ctrl-C the operator is told that the order goes on.
 func TestCtrlCLetsAnOrderGoOn(t *testing.T) {
 	r := newResponders(t)
 
@@ -210,7 +210,7 @@ func TestMappingApprove(t *testing.T) {
 	require.JSONEq(t, `{"held":null}`, r.succeeds("mapping", "approve", "--json"))
 }
 
-// comparison serves the janitor's side of reconcile.
+// comparison serves the janitor's endpoints for reconcile.
 func (r *responders) comparison(report control.ReconcileAnswer, outcome string) (*asked[control.ReconcileRequest], func()) {
 	heard := new(asked[control.ReconcileRequest])
 	stop := r.serve(topology.Janitor,
@@ -299,7 +299,7 @@ func TestJournal(t *testing.T) {
 	var heard asked[control.JournalRequest]
 	r.serve(topology.Janitor, hears(&heard, control.Journal, func(req control.JournalRequest) (control.JournalAnswer, error) {
 		var answer control.JournalAnswer
-		for _, e := range entries { // one at a time, so that the rest has to be asked for
+		for _, e := range entries { // one at a time, so that the rest must be requested
 			if req.Kind != "" && e.Kind != req.Kind || e.Started.Before(req.Since) || req.Before != "" && e.ID >= req.Before {
 				continue
 			}
@@ -359,7 +359,7 @@ func TestJournal(t *testing.T) {
 	r.fails(2, "at least 1", "journal", "--most", "0")
 }
 
-// TestFilesSay why a file is not done, in a sentence.
+// TestFilesSay checks the sentences that say why a file is not finished.
 func TestFilesSay(t *testing.T) {
 	r := newResponders(t)
 	files := map[string]control.FileState{
@@ -403,7 +403,7 @@ func TestFilesSay(t *testing.T) {
 		require.Contains(t, r.succeeds("files", "show", name), want)
 	}
 
-	// What is broken is named as the reason.
+	// An outage is given as the reason.
 	state, err := r.conn.JS.KeyValue(t.Context(), topology.BucketState)
 	require.NoError(t, err)
 	down, err := json.Marshal(breaker.State{Class: breaker.Outage, Since: now, ProbeAt: now, Cause: "connection refused"})
@@ -435,7 +435,7 @@ func TestFilesSay(t *testing.T) {
 	require.Contains(t, r.succeeds("files", "list"), "waiting.csv")
 }
 
-// TestFilesListNamesFeeds where there are several.
+// TestFilesListNamesFeeds checks that the list names the feeds if there are several.
 func TestFilesListNamesFeeds(t *testing.T) {
 	r := newResponders(t)
 	list := func(feed string) string {
@@ -448,7 +448,8 @@ func TestFilesListNamesFeeds(t *testing.T) {
 	require.Regexp(t, `(?s)ID +FEED +NAME.* north +a\.csv`, list("north"))
 }
 
-// TestOrdersAreNoted: what an operator does reaches the janitor's journal; without a janitor it is done all the same.
+// TestOrdersAreNoted checks that what an operator does is in the janitor's journal, and that it is done even without a
+// janitor.
 func TestOrdersAreNoted(t *testing.T) {
 	r := newResponders(t)
 	bury := func(reasons ...string) {
@@ -507,7 +508,7 @@ func TestOrdersAreNoted(t *testing.T) {
 	require.Equal(t, []uint64{1, 2}, named)
 }
 
-// TestManyDeadLettersAreRead: more than fit one request, with gaps.
+// TestManyDeadLettersAreRead checks dead letters that do not fit into one request and have gaps in their numbers.
 func TestManyDeadLettersAreRead(t *testing.T) {
 	r := newResponders(t)
 	const many = 2*client.LettersAtOnce + 10

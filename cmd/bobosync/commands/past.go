@@ -1,6 +1,6 @@
 package commands
 
-// The past: what AtHoc held of a worker, who was on duty, and what was sent from a file's rows.
+// The past: what AtHoc held for a worker, who was on duty, and what was sent from the rows of a file.
 
 import (
 	"context"
@@ -16,7 +16,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// pastMoment reads what an operator means by a moment of the past. For a time in the hour that autumn repeats it asks again.
+// pastMoment reads a moment of the past as an operator writes it; "" is the zero time. Its errors are usageErrors. For
+// a time in the hour that is repeated in autumn, the error names both moments.
 func pastMoment(words string, now time.Time) (time.Time, error) {
 	if words == "" {
 		return time.Time{}, nil
@@ -30,11 +31,11 @@ func pastMoment(words string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// pastListed is how much of what AtHoc was sent before is listed. Each lies some 20,000 records before the next, so each costs a read of
-// another file of the broker.
+// pastListed is how many of the earlier updates to AtHoc are listed. About 20,000 records lie between one and the
+// next, so each costs a read of another file of the broker's store.
 const pastListed = 3
 
-// showPast says what AtHoc held of a worker.
+// showPast shows what AtHoc held for a worker.
 func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at string, asJSON bool) error {
 	when, err := pastMoment(at, time.Now())
 	if err != nil {
@@ -50,7 +51,7 @@ func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at
 
 	seen, err := client.LastSeen(ctx, conn, a)
 	if err != nil {
-		seen = nil // the janitor does not answer: what AtHoc was sent is known all the same
+		seen = nil // the janitor does not answer, but what AtHoc was sent is known all the same
 	}
 
 	names := client.FileNames(ctx, conn, a.Files())
@@ -92,7 +93,8 @@ func showPast(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at
 	return out.Err()
 }
 
-// listBooked lists what a worker had booked by a moment, also what was superseded before anything was sent.
+// listBooked lists what a worker booked in the files of the day before a moment, including what was superseded before
+// anything was sent.
 func listBooked(ctx context.Context, conn *bus.Conn, out *text.Printer, worker, at string, asJSON bool) error {
 	when, err := pastMoment(at, time.Now())
 	if err != nil {
@@ -189,7 +191,7 @@ func onDutyAsCSV(out *text.Printer, a control.OnDutyAnswer) error {
 	return out.CSV(rows...)
 }
 
-// stamp writes a moment for programs, with its offset; nothing if it has not come.
+// stamp writes a moment for programs, with its offset, or "" for the zero time.
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -240,7 +242,7 @@ call. Workers are not named.`,
 				return unknownFile(ctx, conn, args[0])
 			}
 
-			all := []client.Receipt{} // JSON's null is no list
+			all := []client.Receipt{} // an empty list rather than JSON's null
 			for _, f := range answer.Files {
 				r, err := client.ReceiptOf(ctx, conn, f, client.Whoami())
 				if err != nil {

@@ -11,7 +11,8 @@ import (
 	"bobosync/shared/history"
 )
 
-// TestTheHourThatComesTwice: a wall-clock time of it is asked for anew, with both moments to choose from; with an offset it is taken.
+// TestTheHourThatComesTwice checks that a wall-clock time in the repeated hour is refused with both moments to choose
+// from, and accepted with an offset.
 func TestTheHourThatComesTwice(t *testing.T) {
 	t.Parallel()
 
@@ -37,7 +38,7 @@ func TestTheHourThatComesTwice(t *testing.T) {
 	require.Zero(t, none)
 }
 
-// TestSentences: one for each thing that can be known of a moment.
+// TestSentences checks a sentence for each thing that can be known of a moment.
 func TestSentences(t *testing.T) {
 	t.Parallel()
 
@@ -62,7 +63,7 @@ func TestSentences(t *testing.T) {
 	}
 }
 
-// TestReceipts: each outcome with a call, or with why there was none.
+// TestReceipts checks that each outcome has its call, or the reason why there was none.
 func TestReceipts(t *testing.T) {
 	t.Parallel()
 

@@ -1,6 +1,6 @@
 package commands
 
-// Pausing what is sent to AtHoc, and going on.
+// Pausing what is sent to AtHoc, and resuming it.
 
 import (
 	"context"
@@ -66,7 +66,7 @@ bobosync status calls it a PROBLEM when workers have waited for 10 minutes. The 
 	flags.BoolVar(&asJSON, "json", false, "answer in JSON")
 
 	for _, needed := range []string{"for", "reason"} {
-		_ = cmd.MarkFlagRequired(needed) // both are there
+		_ = cmd.MarkFlagRequired(needed) // both flags exist
 	}
 
 	completeFlag(cmd, "for", cobra.FixedCompletions([]string{"15m", "30m", "1h", "2h", "4h", "8h", "24h"}, noNames))
@@ -75,7 +75,7 @@ bobosync status calls it a PROBLEM when workers have waited for 10 minutes. The 
 	return cmd
 }
 
-// waitingWorkers says how many workers wait for AtHoc; the number is nil if it is not known.
+// waitingWorkers describes how many workers wait for AtHoc, and returns their number, which is nil if it is not known.
 func waitingWorkers(ctx context.Context, conn *bus.Conn) (string, *int) {
 	states, err := control.AskAll[control.ResolverState](ctx, conn.NC, topology.Resolver, control.State, control.Nothing{})
 	if err != nil || len(states) == 0 {

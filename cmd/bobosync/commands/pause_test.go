@@ -58,7 +58,8 @@ func TestPauseAndResume(t *testing.T) {
 	require.Contains(t, r.succeeds("resume", "--json"), `"by": "jo@desk"`)
 }
 
-// TestAPauseShows: status reads it where it lies, also when no publisher is alive, and a replay says that it waits.
+// TestAPauseShows checks that status reads the pause from the broker even if no publisher is alive, and that a replay
+// reports that it waits.
 func TestAPauseShows(t *testing.T) {
 	r := newResponders(t)
 	stop := r.allWell()

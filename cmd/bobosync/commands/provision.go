@@ -15,7 +15,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// provisioning is the settings that provisioning needs: the services' own, which the broker's parts follow.
+// provisioning holds the settings that provisioning needs. They are those of the services, since the broker's parts
+// depend on them.
 type provisioning struct {
 	Broker config.Broker
 	Calls  config.Calls
@@ -31,16 +32,16 @@ func (p *provisioning) Validate() error {
 
 // provisioned is what the command reports, in JSON too.
 type provisioned struct {
-	// Version is the broker's, of the server that was asked.
+	// Version is the version of the broker's server that the command is connected to.
 	Version string `json:"version"`
-	// Servers are the broker's servers; empty if it does not report them.
+	// Servers are the servers of the broker; empty if it does not report them.
 	Servers   []topology.Server  `json:"servers,omitempty"`
 	Resources []topology.Finding `json:"parts"`
-	// Changed: what was missing was made and what could be changed was changed.
+	// Changed: something was created or changed.
 	Changed bool `json:"changed"`
-	// AsWanted: everything is as the settings want it, after the changes.
+	// AsWanted: after the changes, everything is as the settings want it.
 	AsWanted bool `json:"as_wanted"`
-	// Notes are what an operator should know beside that.
+	// Notes are further facts that an operator should know.
 	Notes []string `json:"notes,omitempty"`
 }
 
@@ -101,7 +102,8 @@ Exit status: 0 everything is as wanted, 1 something is not or could not be done,
 	return cmd
 }
 
-// provision compares the broker with the settings, reports that, and repairs what it may unless it is a dry run.
+// provision compares the broker with the settings, prints the differences, and repairs what it may unless it is a dry
+// run.
 func provision(ctx context.Context, conn *bus.Conn, s topology.Settings, dryRun bool, out *text.Printer) (provisioned, error) {
 	report := provisioned{Version: conn.NC.ConnectedServerVersion()}
 	var err error
@@ -120,7 +122,7 @@ func provision(ctx context.Context, conn *bus.Conn, s topology.Settings, dryRun 
 			return report, err
 		}
 
-		// What the broker says now is what counts.
+		// What the broker reports after the changes is what counts.
 		now, err := topology.Survey(ctx, conn.JS, s)
 		if err != nil {
 			return report, err
@@ -146,7 +148,7 @@ func allAsWanted(parts []topology.Finding) bool {
 	return true
 }
 
-// checkServers finds out whether the broker keeps what it acknowledges.
+// checkServers finds out whether the broker's servers really store what they acknowledge.
 func (p *provisioned) checkServers(ctx context.Context, conn *bus.Conn) error {
 	var err error
 	if p.Servers, err = topology.Servers(ctx, conn.NC); err != nil {
@@ -168,7 +170,7 @@ func (p *provisioned) checkServers(ctx context.Context, conn *bus.Conn) error {
 	return nil
 }
 
-// show describes each part, before anything is changed.
+// show prints each part as it is before anything is changed.
 func (p *provisioned) show(out *text.Printer) {
 	out.Printf("The broker is nats-server %s.\n", p.Version)
 
@@ -197,7 +199,7 @@ func (p *provisioned) show(out *text.Printer) {
 	}
 }
 
-// apply makes and changes what it may.
+// apply creates and changes what it may.
 func (p *provisioned) apply(ctx context.Context, conn *bus.Conn, out *text.Printer) error {
 	done := 0
 	for _, resource := range p.Resources {

@@ -27,7 +27,7 @@ func newProvisioner(t *testing.T) *provisioner {
 	return &provisioner{t: t, conn: srv.Connect(t)}
 }
 
-// call runs the command, which must end with this status and say this.
+// call runs the command, which must exit with this status and print this text.
 func (p *provisioner) call(status int, says string, args ...string) {
 	p.t.Helper()
 	out, text, got := callHere(p.t, append([]string{"provision"}, args...)...)
@@ -42,7 +42,7 @@ func (p *provisioner) stream(name string) *jetstream.StreamInfo {
 	return s.CachedInfo()
 }
 
-// update changes a stream behind the command's back.
+// update changes a stream without the command.
 func (p *provisioner) update(name string, change func(*jetstream.StreamConfig)) {
 	p.t.Helper()
 	config := p.stream(name).Config
@@ -76,7 +76,8 @@ func TestProvisionChangesWhatDiffers(t *testing.T) {
 	require.Equal(t, "north", have.Metadata["site"], "what somebody else has set stays")
 }
 
-// TestProvisionDropsNothing: a limit that would drop messages is left as it is, and all else is changed.
+// TestProvisionDropsNothing checks that a limit that would drop messages is left as it is, while everything else is
+// changed.
 func TestProvisionDropsNothing(t *testing.T) {
 	p := newProvisioner(t)
 	p.call(0, "Everything is as wanted.")
@@ -93,7 +94,7 @@ func TestProvisionDropsNothing(t *testing.T) {
 	require.True(t, have.Config.AllowAtomicPublish, "what can be changed is")
 }
 
-// TestProvisionCannotMendInPlace: a stream of another kind is told of and left alone.
+// TestProvisionCannotMendInPlace checks that a stream of another kind is reported and left alone.
 func TestProvisionCannotMendInPlace(t *testing.T) {
 	p := newProvisioner(t)
 	_, err := p.conn.JS.CreateStream(t.Context(), jetstream.StreamConfig{
@@ -103,7 +104,8 @@ func TestProvisionCannotMendInPlace(t *testing.T) {
 	p.call(1, "retention is WorkQueue, wanted Limits; it stays so", "--dry-run")
 }
 
-// TestLeasesAreNotMadeShorterWhileHeld: who holds a lease counts on the time that it was lent for.
+// TestLeasesAreNotMadeShorterWhileHeld checks that the leases' time to live is not shortened in place: whoever holds a
+// lease relies on the time that it was granted for.
 func TestLeasesAreNotMadeShorterWhileHeld(t *testing.T) {
 	p := newProvisioner(t)
 	p.call(0, "Everything is as wanted.")

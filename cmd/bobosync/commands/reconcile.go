@@ -15,7 +15,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// reconcileFlags are what an operator wants of a comparison.
+// reconcileFlags are the flags of a comparison with AtHoc.
 type reconcileFlags struct {
 	dryRun, apply, force, last, json bool
 }

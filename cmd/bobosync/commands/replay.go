@@ -21,7 +21,7 @@ import (
 // watchPollInterval is how often the progress of a replay is checked.
 const watchPollInterval = time.Second
 
-// replayFlags are how an operator chooses whom to send again.
+// replayFlags are the flags by which an operator chooses the workers whose status is sent again.
 type replayFlags struct {
 	all                 bool
 	since, entriesSince string

@@ -1,4 +1,5 @@
-// Package commands holds the operators' commands, a file for each. They ask the services over the broker, and run none.
+// Package commands holds the operators' commands, mostly one file for each. They ask the services over the broker, and
+// run none of them.
 package commands
 
 import (
@@ -13,18 +14,19 @@ import (
 
 // The groups of commands in the help.
 const (
-	// GroupRun is for those that run something.
+	// GroupRun is the group of the commands that run something.
 	GroupRun     = "run"
 	groupInspect = "look"
 	groupRepair  = "mend"
 )
 
-// Programs makes what a program adds to the operators' commands: what runs services. envFile is the value of --env.
+// Programs returns the commands that a program adds to the operators' commands: those that run services. envFile is
+// the value of --env.
 type Programs func(envFile *string) []*cobra.Command
 
-// Root makes the operators' commands, with those that programs adds.
+// Root returns the root command with the operators' commands and those of programs.
 func Root(programs Programs) *cobra.Command {
-	cobra.EnableCommandSorting = false // the help shows first what is needed first
+	cobra.EnableCommandSorting = false // the help lists the commands in the order in which they are needed
 	root := &cobra.Command{
 		Use:   "bobosync",
 		Short: "Carry duty statuses from BOBO's CSV files to BlackBerry AtHoc",
@@ -66,11 +68,11 @@ func inGroup(id string, commands ...*cobra.Command) []*cobra.Command {
 	return commands
 }
 
-// refuseEmpty refuses a text that is given and empty: what is meant is more often a variable of a script that is not set than all of
-// them, now, or those who are in it by chance, as without the flag.
+// refuseEmpty refuses an argument or a flag whose value is the empty text. Most often a script's variable is not set;
+// without the value the command would mean all workers, the present moment, or whatever else it does by default.
 func refuseEmpty(cmd *cobra.Command, args []string) error {
 	if cmd.Name() == cobra.ShellCompRequestCmd || cmd.Name() == cobra.ShellCompNoDescRequestCmd {
-		return nil // the word that is to be completed is often empty
+		return nil // the word to be completed is often empty
 	}
 
 	for i, arg := range args {
@@ -93,7 +95,7 @@ func refuseEmpty(cmd *cobra.Command, args []string) error {
 	return err
 }
 
-// refuseUnknown makes a command that only holds others refuse a name that none of them has; cobra would show the help and
+// refuseUnknown makes a command that only holds other commands refuse an unknown name; cobra would show the help and
 // count that as a success.
 func refuseUnknown(cmd *cobra.Command) {
 	if cmd.HasParent() && !cmd.Runnable() && cmd.HasSubCommands() {

@@ -12,7 +12,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestAnEmptyTextIsNoChoice: a variable of a script that is not set must not widen what is ordered or asked.
+// TestAnEmptyTextIsNoChoice checks that an unset variable of a script does not widen what is ordered or requested.
 func TestAnEmptyTextIsNoChoice(t *testing.T) {
 	r := newResponders(t)
 	var decided asked[control.HeldDecision]
@@ -41,13 +41,13 @@ func TestAnEmptyTextIsNoChoice(t *testing.T) {
 	require.Len(t, decided.got(), 1)
 }
 
-// full is where nothing can be written any more, as a file on a full disk.
+// full is a writer that cannot write anything, like a file on a full disk.
 type full struct{}
 
 // Write implements [io.Writer].
 func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
 
-// TestAnAnswerThatCannotBeWrittenIsAFailure: a report that is empty, or cut short, is not said to be whole.
+// TestAnAnswerThatCannotBeWrittenIsAFailure checks that a command fails whose report is empty or cut short.
 func TestAnAnswerThatCannotBeWrittenIsAFailure(t *testing.T) {
 	r := newResponders(t)
 	r.serve(topology.Ingest, says(control.Files, control.FilesAnswer{Files: []control.FileState{{ID: fileA, Name: "monday.csv", Status: "moved"}}}),

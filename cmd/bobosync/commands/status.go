@@ -15,10 +15,10 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// statusInterval is how often a watched status is drawn.
+// statusInterval is the time between two draws of a watched status.
 const statusInterval = 2 * time.Second
 
-// statusFlags are how an operator wants the status.
+// statusFlags are the flags of the status command.
 type statusFlags struct {
 	watch, json bool
 	limits      verdict.Limits
@@ -77,13 +77,13 @@ Exit status: 0 OK, 1 WARNING, 2 PROBLEM (and 2 if it was called wrongly).`,
 	return cmd
 }
 
-// showStatus writes the status once and turns its level into the exit status.
+// showStatus writes the status once, and returns its level as the exit status.
 func showStatus(w io.Writer, f verdict.Facts, flags statusFlags, color view.Color) error {
 	v := verdict.Judge(f, flags.limits)
 	var err error
 	if flags.json {
 		if v.Findings == nil {
-			v.Findings = []verdict.Finding{} // JSON's null is no list
+			v.Findings = []verdict.Finding{} // an empty list rather than JSON's null
 		}
 
 		err = text.JSON(w, struct {
@@ -101,7 +101,7 @@ func showStatus(w io.Writer, f verdict.Facts, flags statusFlags, color view.Colo
 	return err
 }
 
-// watchStatus shows the status again and again until ctx ends: on a terminal in the same place.
+// watchStatus shows the status repeatedly until ctx ends, on a terminal always in the same place.
 func watchStatus(ctx context.Context, observer *client.Observer, w io.Writer, flags statusFlags) error {
 	screen := view.NewScreen(w)
 

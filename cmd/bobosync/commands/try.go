@@ -1,6 +1,6 @@
 package commands
 
-// What a file would do.
+// A forecast of what a file would do.
 
 import (
 	"context"
@@ -22,7 +22,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// trySettings are those of ingest that say how a file is read.
+// trySettings are ingest's settings that determine how a file is read.
 type trySettings struct {
 	Zone         config.Zone   `env:"BOBO_TIMEZONE, default=local"`
 	MaxClockSkew time.Duration `env:"MAX_CLOCK_SKEW, default=15m"`
@@ -32,11 +32,11 @@ type trySettings struct {
 // forecast is what a file would do.
 type forecast struct {
 	trial.File
-	// Known is the name under which ingest has read this very content already.
+	// Known is the name under which ingest has already read exactly this content.
 	Known string `json:"known,omitempty"`
-	// Workers are what would become of the latest booking of each worker in the file.
+	// Workers is what would become of the latest booking of each worker in the file.
 	Workers control.TryAnswer `json:"workers"`
-	// Calls is how many calls that needs, Seconds how long they take at the present rate.
+	// Calls is the number of calls needed, and Seconds is how long they take at the present rate.
 	Calls   int     `json:"calls"`
 	Seconds float64 `json:"seconds"`
 
@@ -44,7 +44,7 @@ type forecast struct {
 	sendingErr error
 }
 
-// changes are those of the parts that were asked for.
+// changes returns the changes of the parts that were asked about so far.
 func (f *forecast) changes() map[string]int {
 	if f.Workers.Guard == nil {
 		return nil
@@ -146,7 +146,9 @@ func tryFile(ctx context.Context, conn *bus.Conn, path string, s trySettings) (f
 	return f, nil
 }
 
-// zoneOf is the zone in which ingest reads times: what it says, or what is set here if that has no name elsewhere.
+// zoneOf returns the time zone in which ingest reads times: the zone that ingest reports, or the one set here if
+// ingest's zone has no name that can be used elsewhere. It is an error if the zone set here then has another offset
+// than ingest's.
 func zoneOf(states []control.IngestState, here *time.Location, now time.Time) (*time.Location, error) {
 	for _, s := range states {
 		if s.Zone == "" { // an older version
@@ -221,7 +223,7 @@ func reasonsOf(reasons map[string]int) string {
 	return " (" + strings.Join(parts, ", ") + ")"
 }
 
-// callsOf says what sending takes, and what holds it up.
+// callsOf says how many calls sending takes and how long, and what delays it.
 func callsOf(f forecast) string {
 	switch {
 	case f.sendingErr != nil:

@@ -16,7 +16,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// rowOf writes a row of a BOBO file.
+// rowOf returns a row of a BOBO file.
 func rowOf(kind, employee, at string) string {
 	return fmt.Sprintf("%s,%s,p,%s,%s,%s%s,a,b,c,d\n", kind, employee, at[:8], at[8:], at[:8], at[8:])
 }

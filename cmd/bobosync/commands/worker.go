@@ -71,7 +71,7 @@ With --slowest it is the worker whose booking took longest of the last hour, fro
 	return cmd
 }
 
-// explainWorker says why AtHoc shows a worker, who is named by the employee id or the username, as it does.
+// explainWorker explains why AtHoc shows what it shows for a worker, who is given by employee id or username.
 func explainWorker(ctx context.Context, conn *bus.Conn, out *text.Printer, who string, asJSON bool) error {
 	answer, err := control.Ask[control.WorkerAnswer](ctx, conn.NC, topology.Resolver, control.WorkerShow, control.WorkerRequest{Text: who})
 	if err != nil {
@@ -89,8 +89,8 @@ func explainWorker(ctx context.Context, conn *bus.Conn, out *text.Printer, who s
 	return showWorker(out, answer, names)
 }
 
-// explainSlowest explains the worker whose booking took longest of the last hour, and says before how long that was, unless it is to be
-// JSON. It is an error if no row was confirmed in that hour.
+// explainSlowest explains the worker whose booking took longest in the last hour. Unless asJSON, it first shows how
+// long that was. It is an error if no row was confirmed in that hour.
 func explainSlowest(ctx context.Context, conn *bus.Conn, out *text.Printer, asJSON bool) error {
 	answer, err := control.Ask[control.SlowestAnswer](ctx, conn.NC, topology.Ingest, control.Slowest, control.Nothing{})
 	if err != nil {
@@ -177,7 +177,7 @@ func showBookings(out *text.Printer, a control.WorkerAnswer, names map[string]st
 	return out.Err()
 }
 
-// fileOf names a file, by its id if its name is not known.
+// fileOf returns a file's name, or its id if the name is not known.
 func fileOf(id string, names map[string]string) string {
 	if name := names[id]; name != "" {
 		return name

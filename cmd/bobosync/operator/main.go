@@ -1,5 +1,5 @@
-// Command operator is bobosync as its image holds it: the operators' commands alone. Each service has an image of its own there,
-// and everything in one process is for machines without containers.
+// Command operator is bobosync as its image contains it: only the operators' commands. With images, each service has
+// its own; running everything in one process is for machines without containers.
 package main
 
 import (
@@ -22,7 +22,7 @@ func run() int {
 	return commands.Execute(ctx, commands.Root(absent))
 }
 
-// absent says that what would run services is not here.
+// absent returns commands that explain that this program does not run services.
 func absent(*string) (all []*cobra.Command) {
 	for _, name := range []string{"run", "healthcheck"} {
 		all = append(all, &cobra.Command{

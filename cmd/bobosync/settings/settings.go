@@ -1,4 +1,4 @@
-// Package settings has the settings of all services together.
+// Package settings holds the settings of all services together.
 package settings
 
 import (
@@ -15,7 +15,7 @@ import (
 	"bobosync/shared/telemetry"
 )
 
-// All are those of all services; each reads the variables that concern it.
+// All holds the settings of all services; each service reads the variables that concern it.
 type All struct {
 	Log       config.Log
 	Broker    config.Broker
@@ -28,11 +28,11 @@ type All struct {
 	Janitor   janitor.Config
 	Console   console.Config
 
-	// Monitor is for "bobosync check" alone.
+	// Monitor is only for "bobosync check".
 	Monitor check.Monitor
 }
 
-// Validate reports everything that is wrong, each finding once.
+// Validate reports everything that is wrong with the settings, each finding once.
 func (s *All) Validate() error {
 	err := errors.Join(s.Log.Validate(), s.Broker.Validate(), s.Telemetry.Validate(),
 		s.Ingest.Validate(), s.Resolver.Validate(), s.Publisher.Validate(), s.Janitor.Validate(), s.Console.Validate())

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// speaksANSI reports whether a console understands escape sequences; older ones have to be set to do so.
+// speaksANSI reports whether a console understands escape sequences. Older consoles do so only once they are set to.
 func speaksANSI(file *os.File) bool {
 	handle := windows.Handle(file.Fd())
 	var mode uint32

@@ -8,7 +8,8 @@ import (
 	"bobosync/shared/logging"
 )
 
-// Detect reports whether w is a terminal that follows escape sequences, and whether it is to be coloured.
+// Detect reports whether w is a terminal that understands escape sequences, and whether output to it should be
+// coloured.
 func Detect(w io.Writer) (terminal, color bool) {
 	file, ok := w.(*os.File)
 	terminal = ok && logging.IsTerminal(w) && os.Getenv("TERM") != "dumb" && speaksANSI(file)

@@ -10,10 +10,10 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// Color colours the verdict on a terminal; the words say the same without it.
+// Color reports whether the verdict is coloured. The words say the same without it.
 type Color bool
 
-// level colours a text by how bad it is; the text itself is cleaned.
+// level colours a text by how bad the level is, and makes the text harmless.
 func (c Color) level(l verdict.Level, s string) text.Raw {
 	s = text.Clean(s)
 	if !c {
@@ -23,7 +23,7 @@ func (c Color) level(l verdict.Level, s string) text.Raw {
 	return text.Raw([...]string{"\x1b[1;32m", "\x1b[1;33m", "\x1b[1;31m"}[l] + s + "\x1b[0m")
 }
 
-// Screen shows block after block, on a terminal each in place of the previous one.
+// Screen shows blocks of text; on a terminal, each replaces the previous one.
 type Screen struct {
 	w        io.Writer
 	terminal bool
@@ -31,7 +31,7 @@ type Screen struct {
 	drawn    bool
 }
 
-// NewScreen makes a screen of w.
+// NewScreen returns a screen that writes to w.
 func NewScreen(w io.Writer) *Screen {
 	is, color := terminal.Detect(w)
 	return &Screen{w: w, terminal: is, Color: Color(color)}
@@ -39,7 +39,7 @@ func NewScreen(w io.Writer) *Screen {
 
 const clearScreen = "\x1b[H\x1b[2J"
 
-// Draw shows what block writes, all at once, so that nothing flickers.
+// Draw shows what block writes, in a single write so that nothing flickers.
 func (s *Screen) Draw(block func(io.Writer, Color) error) error {
 	var page bytes.Buffer
 	switch {

@@ -16,7 +16,8 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// Status writes one screen: up to when AtHoc is complete, the verdict, what is wrong and what to do, and then the figures.
+// Status writes one screen: up to when AtHoc is complete, the verdict, what is wrong and what to do, and then the
+// figures.
 func Status(w io.Writer, f verdict.Facts, v verdict.Verdict, color Color) error {
 	out := text.To(w)
 	if !v.CompleteUpTo.IsZero() {
@@ -43,7 +44,7 @@ func Status(w io.Writer, f verdict.Facts, v verdict.Verdict, color Color) error 
 	return out.Err()
 }
 
-// freshRows say how long rows took in the last hour.
+// freshRows returns rows that say how long the files' rows took in the last hour.
 func freshRows(f verdict.Facts) (rows [][]string) {
 	for _, s := range f.Ingest {
 		fresh := s.Freshness
@@ -93,7 +94,7 @@ func fileRows(f verdict.Facts) (rows [][]string) {
 	return rows
 }
 
-// rejections names the reasons for which rows were rejected.
+// rejections describes the reasons for which rows were rejected.
 func rejections(t control.FileCounts) string {
 	settled := map[string]bool{event.Pending.String(): true}
 	for _, o := range event.Outcomes() {
@@ -162,7 +163,8 @@ func showInstances(out *text.Printer, f verdict.Facts) {
 	}
 }
 
-// strayPartitions names the partitions that are leased to a process which has not answered: one that was killed, until the lease expires.
+// strayPartitions describes the partitions that are leased to a process that has not answered, such as a killed one
+// whose leases have not expired yet.
 func strayPartitions(f verdict.Facts) []string {
 	known := map[int]bool{}
 	for _, s := range f.Publisher {
@@ -187,8 +189,8 @@ func strayPartitions(f verdict.Facts) []string {
 	return lines
 }
 
-// answered reports whether the owner of a lease is one of the publishers that have answered; it may have released the partition, or
-// taken it, between the two questions.
+// answered reports whether the owner of a lease is one of the publishers that have answered. Such an owner may have
+// released the partition, or taken it, between the two requests.
 func answered(f verdict.Facts, owner string) bool {
 	return slices.ContainsFunc(f.Publisher, func(s control.PublisherState) bool {
 		return strings.ReplaceAll(s.Name, "/", "-") == strings.ReplaceAll(owner, "/", "-")

@@ -16,7 +16,7 @@ import (
 
 var night = time.Date(2024, 6, 17, 2, 30, 0, 0, time.UTC)
 
-// well are the verdict.Facts when nothing is wrong.
+// well returns the facts when nothing is wrong.
 func well() verdict.Facts {
 	one := control.Instance{Name: "a/1", Version: "v1.2.3", Started: night.Add(-72 * time.Hour)}
 
@@ -72,7 +72,8 @@ func TestScreenBeginsWithTheWatermark(t *testing.T) {
 	require.Contains(t, b.String(), "north.csv, line 5")
 }
 
-// TestWhatIsHeldIsNotCalledConfirmed: AtHoc shows something else of those whose change waits for a decision.
+// TestWhatIsHeldIsNotCalledConfirmed checks that workers whose change waits for a decision do not count as confirmed:
+// AtHoc shows something else for them.
 func TestWhatIsHeldIsNotCalledConfirmed(t *testing.T) {
 	f := well()
 	f.Resolver[0].Guard = &control.GuardState{Held: []control.HeldGroup{{ID: "off-1", Users: 180, Since: night}}}

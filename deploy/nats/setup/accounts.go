@@ -1,5 +1,5 @@
-// Package setup makes what a broker of BOBO Sync is configured with: the accounts with everyone's permissions, the users'
-// keys, and certificates for installations without an authority of their own.
+// Package setup makes the files that a broker of BOBO Sync is configured with: the accounts with everyone's
+// permissions, the users' keys, and certificates for installations without an authority of their own.
 package setup
 
 import (
@@ -24,15 +24,15 @@ include "keys.conf"
 
 `
 
-// AccountsFile is the name of what Accounts returns.
+// AccountsFile is the name of the file whose content Accounts returns.
 const AccountsFile = "accounts.conf"
 
-// Accounts returns accounts.conf, with the operators who have a key of their own.
+// Accounts returns the content of accounts.conf, with accounts for the operators named, who have keys of their own.
 func Accounts(operators ...string) []byte {
 	return []byte(heading + topology.AccountsConf(func(user string) string { return "nkey: $" + Variable(user) }, operators...))
 }
 
-// Variable is the name under which keys.conf holds a user's public key.
+// Variable returns the name under which keys.conf holds a user's public key.
 func Variable(user string) string {
 	return "NKEY_" + strings.ReplaceAll(strings.ToUpper(user), "-", "_")
 }

@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// Names of what Certificates writes, below the directory that it was given.
+// Names of the files that Certificates writes, below the directory that it is given, and for how long the
+// certificates are valid.
 const (
 	CAFile     = "ca.crt"
 	caKeyFile  = "ca.key"
@@ -25,13 +26,13 @@ const (
 	KeyFile    = "server.key"
 	caLife     = 10 * 365 * 24 * time.Hour
 	serverLife = 825 * 24 * time.Hour
-	// clockSlack is how far the clocks of two machines may be apart.
+	// clockSlack is how far the clocks of two machines may differ.
 	clockSlack = time.Hour
 )
 
-// Certificates makes a certificate for a broker that is reached by these names or IP addresses, good for both sides of a
-// connection, and valid from now for 825 days. It is signed by the private authority in dir, which is made if there is none
-// and lives for ten years.
+// Certificates makes a certificate for a broker that is reached by these names or IP addresses, good for both sides
+// of a connection and valid for 825 days from now. It is signed by the private authority in dir, which is made if
+// there is none, and which is valid for ten years.
 func Certificates(dir string, hosts []string, now time.Time) error {
 	if len(hosts) == 0 {
 		return errors.New("name the hosts by which the broker is reached")
@@ -121,7 +122,7 @@ func authority(dir string, now time.Time) (*x509.Certificate, *ecdsa.PrivateKey,
 	return cert, signer, nil
 }
 
-// issue makes a key and a certificate for it, signed by the parent or, without one, by itself.
+// issue makes a key and a certificate for it, signed by the parent, or by its own key if parent is nil.
 func issue(template, parent *x509.Certificate, parentKey *ecdsa.PrivateKey, certPath, keyPath string) (*x509.Certificate, *ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

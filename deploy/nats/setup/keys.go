@@ -26,12 +26,12 @@ const (
 	CredsDir = "creds"
 )
 
-// CredsFile is where the secret key of a user lies, below the directory that Keys was given.
+// CredsFile returns the path of a user's secret key, below the directory that Keys was given.
 func CredsFile(dir, user string) string { return filepath.Join(dir, CredsDir, user+".nk") }
 
-// Keys makes a key for each user that has none yet, and replaces those of the users to rotate. It writes the secret keys below
-// dir/creds, readable for their owner alone, and all public ones into dir/keys.conf. A user whose public key is known but whose
-// secret one is not here any more keeps it. It returns the users that got a new key.
+// Keys makes a key for each user that has none yet, and a new one for each user to rotate. It writes the secret keys
+// below dir/creds, readable by their owner alone, and all public keys into dir/keys.conf. A user whose public key is
+// known keeps it, even if the secret key is no longer here. Keys returns the users that got a new key.
 func Keys(dir string, users []topology.User, rotate ...string) (made []string, err error) {
 	for _, name := range rotate {
 		if !slices.ContainsFunc(users, func(u topology.User) bool { return u.Name == name }) {
@@ -74,7 +74,7 @@ func Keys(dir string, users []topology.User, rotate ...string) (made []string, e
 
 var publicLine = regexp.MustCompile(`^NKEY_([A-Z0-9_]+): "?(U[A-Z2-7]+)"?$`)
 
-// Operators lists the operators of an installation who have a key of their own, by dir/keys.conf.
+// Operators lists the operators of an installation who have a key of their own, according to dir/keys.conf.
 func Operators(dir string) ([]string, error) {
 	public, err := readPublic(filepath.Join(dir, PublicFile))
 	var names []string
@@ -87,8 +87,8 @@ func Operators(dir string) ([]string, error) {
 	return names, err
 }
 
-// Withdraw removes the secret key of a user if it lies here. The broker goes on to know the user until it reads a keys.conf without
-// him, which Keys writes when he is not among its users.
+// Withdraw removes a user's secret key, if it lies here. The broker knows the user until it reads a keys.conf without
+// them; Keys writes that file when the user is not among those it is given.
 func Withdraw(dir, user string) error {
 	err := os.Remove(CredsFile(dir, user))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -98,7 +98,7 @@ func Withdraw(dir, user string) error {
 	return nil
 }
 
-// readPublic reads the public keys by user; none if there is no file.
+// readPublic reads the public keys by user. If there is no file, there are none.
 func readPublic(path string) (map[string]string, error) {
 	keys := map[string]string{}
 	content, err := os.ReadFile(path)
@@ -119,7 +119,7 @@ func readPublic(path string) (map[string]string, error) {
 	return keys, nil
 }
 
-// publicOf returns the public key that belongs to a secret one; empty if there is no such file.
+// publicOf returns the public key that belongs to the secret key in a file, or "" if there is no such file.
 func publicOf(path string) (string, error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -157,7 +157,7 @@ func makeKey(path, user string) (string, error) {
 		return "", fmt.Errorf("make a key for %s: %w", user, err)
 	}
 	defer clear(seed)
-	// The inbox stands beside the key, so that users of the file need not know which user it is.
+	// The file names the inbox as well, so that whoever uses the file need not know which user it is for.
 	text := fmt.Sprintf("# Secret key of the NATS user %s of BOBO Sync: NATS_CREDS names this file.\n# inbox: %s\n%s\n",
 		user, topology.Inbox(user), seed)
 	if err := replaceFile(path, []byte(text), 0o600); err != nil {
@@ -187,9 +187,9 @@ func writePublic(path string, users []topology.User, public map[string]string) e
 	return nil
 }
 
-// replaceFile writes a file whole or not at all.
+// replaceFile writes a file completely or not at all.
 func replaceFile(path string, content []byte, mode fs.FileMode) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // readable for the owner alone
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // readable by the owner alone
 	if err != nil {
 		return err
 	}

@@ -1,8 +1,8 @@
 //go:build unix
 
-// Command bench measures speed and memory of the programs on this machine, prints a table with the targets beside the
-// figures, and checks the end state in AtHoc. It ends with status 1 only if that is wrong or something did not finish: a
-// slow machine is no failure.
+// Command bench measures the speed and memory of the programs on this machine, prints a table of the figures with
+// their targets, and checks the end state in AtHoc. It exits with status 1 only if that is wrong or something did not
+// finish: a slow machine is not a failure.
 package main
 
 import (
@@ -29,7 +29,7 @@ type options struct {
 	quick                bool
 }
 
-// sizes are those that the targets are for.
+// sizes are those that the targets are meant for.
 var sizes = bench.Config{
 	Rows: 1_000_000, Workers: 20_000, Files: 1000, FileRows: 100, LatencyFiles: 100, Messages: 200_000, Idle: 20 * time.Second,
 	Stream: 20 * time.Second, Outages: []time.Duration{20 * time.Second, 75 * time.Second},
@@ -100,7 +100,7 @@ func (o *options) complete() error {
 	return o.Validate()
 }
 
-// measure reports whether nothing went wrong.
+// measure runs the benchmark and writes the report. It reports whether nothing went wrong.
 func (o *options) measure(ctx context.Context) (ok bool, err error) {
 	if err := o.complete(); err != nil {
 		return false, err
@@ -111,7 +111,7 @@ func (o *options) measure(ctx context.Context) (ok bool, err error) {
 	}
 
 	if o.dir == "" {
-		o.dir = o.bin // not the temporary directory: where that lies in memory, syncing costs nothing
+		o.dir = o.bin // not the temporary directory: if that is in memory, syncing costs nothing
 	}
 
 	work, err := os.MkdirTemp(o.dir, "bench-")

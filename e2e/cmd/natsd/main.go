@@ -1,5 +1,5 @@
-// Command natsd is a NATS server with JetStream as a process of its own, so that a test can kill and restart it. It ends on
-// SIGTERM or SIGINT.
+// Command natsd is a NATS server with JetStream in a separate process, so that a test can kill and restart it. It
+// ends on SIGTERM or SIGINT.
 package main
 
 import (

@@ -1,7 +1,7 @@
 //go:build unix
 
-// Command soak makes seeded runs of the whole pipeline, as separate processes, with files and faults drawn from the seed,
-// and lets the auditor judge them. It ends with status 1 if there was a finding, and prints the seeds.
+// Command soak makes seeded runs of the whole pipeline, as separate processes, with files and faults drawn from the
+// seed, and lets the auditor judge them. It exits with status 1 if there was a finding, and prints the seeds.
 package main
 
 import (
@@ -57,7 +57,7 @@ func main() {
 	}
 }
 
-// soak makes all runs, and returns an error if any of them is not as it must be.
+// soak makes all runs, and returns an error if any of them failed or had a finding.
 func soak(ctx context.Context, o options) (err error) {
 	if o.dir == "" {
 		if o.dir, err = os.MkdirTemp("", "bobosync-soak-"); err != nil {
@@ -70,7 +70,7 @@ func soak(ctx context.Context, o options) (err error) {
 	}
 
 	o.binDir = filepath.Join(o.dir, "bin")
-	if err := os.RemoveAll(o.binDir); err != nil { // of an earlier soak
+	if err := os.RemoveAll(o.binDir); err != nil { // left by an earlier soak
 		return err
 	}
 
@@ -118,10 +118,10 @@ func soak(ctx context.Context, o options) (err error) {
 	return errors.Join(err, ctx.Err())
 }
 
-// What AtHoc held is asked of so many random workers and moments in all, and at least of so many in each run.
+// How many random workers and moments all runs together ask about what AtHoc held, and the least number for each run.
 const asked, askedPerRun = 1000, 100
 
-// one makes a run and reports it; false means that it was not as it must be.
+// one makes a run and reports it. It returns false if the run failed or had a finding.
 func one(ctx context.Context, o options, seed uint64) bool {
 	r := o.run
 	r.Guard = r.Guard || seed%3 == 0 && !r.AllInOne
@@ -129,7 +129,7 @@ func one(ctx context.Context, o options, seed uint64) bool {
 	r.Hostile = (r.Hostile || seed%4 == 1) && !r.Guard && !r.AllInOne
 	r.Asked = max(askedPerRun, asked/max(o.runs, 1))
 	r.Seed, r.Bin, r.Dir = seed, o.binDir, filepath.Join(o.dir, fmt.Sprint("seed-", seed))
-	err := os.RemoveAll(r.Dir) // of an earlier try
+	err := os.RemoveAll(r.Dir) // left by an earlier attempt
 	var result harness.Result
 	if err == nil {
 		result, err = r.Do(ctx)
@@ -137,7 +137,7 @@ func one(ctx context.Context, o options, seed uint64) bool {
 
 	good := err == nil && len(result.Findings) == 0
 	if ctx.Err() != nil && err != nil {
-		return true // it was interrupted, which says nothing
+		return true // an interrupted run says nothing
 	}
 
 	if !good || o.verbose {

@@ -1,5 +1,5 @@
-// Package trial reads a file as ingest would, and publishes and stores nothing: what rows it has, and which booking of each worker
-// would count.
+// Package trial reads a file as ingest would, but publishes and stores nothing. It reports which rows the file has,
+// and which booking of each worker would count.
 package trial
 
 import (
@@ -18,9 +18,9 @@ import (
 )
 
 const (
-	// maxRejected is how many rejected rows are named.
+	// maxRejected is the most rejected rows that are named.
 	maxRejected = 100
-	// maxWorkers bounds the memory: a row with any employee id is a valid one.
+	// maxWorkers bounds the memory needed: a row may be valid with any employee id.
 	maxWorkers = 250_000
 )
 
@@ -29,7 +29,7 @@ type Options struct {
 	Zone         *time.Location
 	MaxClockSkew time.Duration
 	MaxFileSize  int64
-	// Now is when the file is taken to arrive.
+	// Now is the assumed time of the file's arrival.
 	Now time.Time
 }
 
@@ -45,21 +45,21 @@ type File struct {
 	// ID is the SHA-256 of the content, by which ingest knows a file.
 	ID   string `json:"id"`
 	Name string `json:"name"`
-	// Problem says why the file is not text; it would go to the failed files, unread.
+	// Problem says why the file is not text; ingest would move it to the failed files without reading its rows.
 	Problem string `json:"problem,omitempty"`
-	// Good and Bad count the rows that are bookings, and those that are rejected.
+	// Good counts the rows that are bookings, Bad the rejected rows.
 	Good int `json:"good"`
 	Bad  int `json:"bad"`
-	// Reasons counts the rejected rows by reason, Rejected names the first hundred.
+	// Reasons counts the rejected rows by reason. Rejected names the first hundred of them.
 	Reasons  map[string]int `json:"reasons,omitempty"`
 	Rejected []Rejected     `json:"rejected,omitempty"`
-	// Beaten counts the bookings that a later one of the same worker in the file beats.
+	// Beaten counts the bookings that a newer booking of the same worker in the file supersedes.
 	Beaten int `json:"beaten"`
-	// Entries are the bookings that count, one a worker, in the order of the employee ids.
+	// Entries are the bookings that count, one for each worker, in the order of the employee ids.
 	Entries []event.Entry `json:"-"`
 }
 
-// Read reads the file at path through, with the parser of ingest.
+// Read reads the whole file at path, with the parser that ingest uses.
 func Read(ctx context.Context, path string, o Options) (File, error) {
 	f := File{Name: filepath.Base(path)}
 
@@ -89,7 +89,7 @@ func Read(ctx context.Context, path string, o Options) (File, error) {
 	return f, nil
 }
 
-// parse adds all rows.
+// parse adds all rows to f.
 func (f *File) parse(src io.Reader, o Options) error {
 	rows := bobocsv.NewReader(src, bobocsv.Options{Zone: o.Zone, Latest: o.Now.Add(o.MaxClockSkew)})
 	latest := map[string]event.Entry{}

@@ -1,4 +1,4 @@
-// Package guests says what a client may do that comes over the port of the broker inside the all-in-one program.
+// Package guests defines what a client may do that connects over the port of the broker inside the all-in-one program.
 package guests
 
 import (
@@ -6,7 +6,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Of returns what lets a user in over the port, with a token.
+// Of returns the Guests that let a user in over the port, with a token.
 func Of(token string, u topology.User) *broker.Guests {
 	g := &broker.Guests{Name: u.Name, Token: token, Publish: u.Publish}
 	for _, need := range u.Needs() {

@@ -10,9 +10,9 @@ import (
 	"sync"
 )
 
-// Ports are taken from below those that the system gives to outgoing connections and to port 0: a server that is started on a port
-// a moment after it was chosen, or again after it was down, must find it free, and a client that tries again and again to reach a
-// server which is down could be given the server's port and connect to itself.
+// Ports are taken from below those that the system gives to outgoing connections and to port 0. A port must still be
+// free when a server is started on it a moment after it was chosen, or again after the server was down. And a client
+// that keeps trying to reach a server that is down could be given the server's port and connect to itself.
 const (
 	first = 20_000
 	count = 12_000
@@ -21,7 +21,8 @@ const (
 
 var given sync.Map
 
-// Find returns a port of 127.0.0.1 on which nothing listens, and none twice. Several goroutines may call it.
+// Find returns a port of 127.0.0.1 on which nothing listens, and never the same one twice. Several goroutines may call
+// it.
 func Find() (int, error) {
 	for range tries {
 		port := first + rand.IntN(count) //nolint:gosec // nothing is secret about it

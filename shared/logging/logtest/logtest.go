@@ -1,4 +1,4 @@
-// Package logtest has a log that a test reads while what it tests writes to it.
+// Package logtest has a log that a test can read while the code under test writes to it.
 package logtest
 
 import (
@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// Log keeps what is written to it. The zero value is an empty one; several goroutines may use it at once.
+// Log keeps what is written to it. The zero value is an empty log. It is safe for concurrent use.
 type Log struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -21,7 +21,7 @@ func (l *Log) Write(p []byte) (int, error) {
 	return l.buf.Write(p)
 }
 
-// String returns all that was written.
+// String returns everything that was written.
 func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -33,10 +33,10 @@ func (l *Log) Logger(level slog.Level) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: level}))
 }
 
-// Count counts how often the text stands in the log.
+// Count returns how often the text occurs in the log.
 func (l *Log) Count(text string) int { return strings.Count(l.String(), text) }
 
-// Has reports whether a line of JSON of the level contains the text.
+// Has reports whether a JSON line of that level contains the text.
 func (l *Log) Has(level, text string) bool {
 	for line := range strings.Lines(l.String()) {
 		if strings.Contains(line, `"level":"`+level+`"`) && strings.Contains(line, text) {

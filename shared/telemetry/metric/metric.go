@@ -1,4 +1,5 @@
-// Package metric has the building blocks of metrics, so that all have names, labels and units of one kind.
+// Package metric has the building blocks of metrics, so that all follow the same conventions for names, labels and
+// units.
 package metric
 
 import (
@@ -12,35 +13,36 @@ import (
 // Namespace begins the names of all metrics of the project.
 const Namespace = "bobosync"
 
-// How long a state may be used that was asked for during a scrape, and how long asking may take.
+// How long a state that a scrape asked for may be reused, and how long asking may take.
 const (
 	stateLife = 5 * time.Second
 	askTime   = 2 * time.Second
 )
 
-// Counter makes a counter of a part of the product, such as ingest.
+// Counter makes a counter for a part of the product, such as ingest.
 func Counter(part, name, help string) prometheus.Counter {
 	return prometheus.NewCounter(prometheus.CounterOpts{Namespace: Namespace, Subsystem: part, Name: name, Help: help})
 }
 
-// Counters makes a counter for each value of the labels: words of small, fixed sets; never names of files, users or workers.
+// Counters makes a counter for each combination of label values. These must be words of small, fixed sets, never names
+// of files, users or workers.
 func Counters(part, name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: Namespace, Subsystem: part, Name: name, Help: help}, labels)
 }
 
-// Gauge makes a gauge that is set; what can be read off a state when somebody looks is Watched.
+// Gauge makes a gauge that the program sets. For values that can be read from a state at each scrape, use Watched.
 func Gauge(part, name, help string) prometheus.Gauge {
 	return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: Namespace, Subsystem: part, Name: name, Help: help})
 }
 
-// Histogram makes a histogram with these upper bounds.
+// Histogram makes a histogram with the given upper bounds.
 func Histogram(part, name, help string, buckets []float64) prometheus.Histogram {
 	return prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: Namespace, Subsystem: part, Name: name, Help: help, Buckets: buckets,
 	})
 }
 
-// Watched are gauges that are read off a state S when somebody looks.
+// Watched is a set of gauges that are read from a state S at each scrape.
 type Watched[S any] struct {
 	Gauges Readings[S]
 
@@ -52,24 +54,24 @@ type Watched[S any] struct {
 	until time.Time
 }
 
-// Reading is one gauge of a state.
+// Reading is one gauge that is read from a state.
 type Reading[S any] struct {
 	desc *prometheus.Desc
-	// read emits the values, with the values of the labels.
+	// read emits the values, with their label values.
 	read func(s S, now time.Time, emit func(value float64, labels ...string))
 }
 
-// Readings are gauges of one state.
+// Readings are the gauges of one state.
 type Readings[S any] []Reading[S]
 
-// Describe sends what prometheus.Collector's Describe is to send.
+// Describe sends the descriptions, as Describe of prometheus.Collector does.
 func (r Readings[S]) Describe(ch chan<- *prometheus.Desc) {
 	for _, g := range r {
 		ch <- g.desc
 	}
 }
 
-// Collect sends the values of a state, as prometheus.Collector's Collect does.
+// Collect sends the values of a state, as Collect of prometheus.Collector does.
 func (r Readings[S]) Collect(state S, ch chan<- prometheus.Metric) {
 	now := time.Now()
 	for _, g := range r {
@@ -95,7 +97,7 @@ func Age[S any](part, name, help string, read func(s S) time.Time) Reading[S] {
 	}
 }
 
-// Labelled makes a reading with a value for each that emit is called with, under the values of the labels.
+// Labelled makes a reading with labels: each call of emit gives one value with its label values.
 func Labelled[S any](part, name, help string, labels []string, read func(s S, emit func(float64, ...string))) Reading[S] {
 	return Reading[S]{
 		desc: prometheus.NewDesc(prometheus.BuildFQName(Namespace, part, name), help, labels, nil),
@@ -103,7 +105,7 @@ func Labelled[S any](part, name, help string, labels []string, read func(s S, em
 	}
 }
 
-// Since are the seconds from then to now; 0 for the zero time, and never less.
+// Since returns the seconds from then to now; 0 for the zero time, and never negative.
 func Since(now, then time.Time) float64 {
 	if then.IsZero() {
 		return 0
@@ -111,7 +113,7 @@ func Since(now, then time.Time) float64 {
 	return max(now.Sub(then).Seconds(), 0)
 }
 
-// Timestamp is a moment as Prometheus takes it; 0 for the zero time.
+// Timestamp converts a moment to Prometheus's form, in seconds; 0 for the zero time.
 func Timestamp(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
@@ -119,7 +121,7 @@ func Timestamp(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1000
 }
 
-// Flag is 1 for true.
+// Flag returns 1 for true and 0 for false.
 func Flag(b bool) float64 {
 	if b {
 		return 1
@@ -127,9 +129,9 @@ func Flag(b bool) float64 {
 	return 0
 }
 
-// Watch reads the gauges from what ask returns, until the returned function is called; when that returns, ask is not at
-// work any more. Ask is called at most once in five seconds, by one goroutine at a time, and gets two seconds. If it fails,
-// the gauges are left out.
+// Watch reads the gauges from what ask returns, until the returned function is called; once that has returned, ask is
+// not running any more. Watch calls ask at most once in five seconds, from one goroutine at a time, with a timeout of
+// two seconds. If ask fails, the gauges are left out.
 func (w *Watched[S]) Watch(ask func(ctx context.Context) (S, error)) (stop func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -158,7 +160,8 @@ func (w *Watched[S]) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// State returns the state, and whether it is known. It is not asked for more often than the gauges are.
+// State returns the state, and whether it is known. It asks for the state no more often than every five seconds, as for
+// the gauges.
 func (w *Watched[S]) State() (S, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

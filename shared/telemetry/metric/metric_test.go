@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// workers is a gauge that is read off a number, and its registry.
+// workers returns a gauge that is read from a number, and its registry.
 func workers(t *testing.T) (*Watched[int], *prometheus.Registry) {
 	t.Helper()
 
@@ -27,7 +27,8 @@ func workers(t *testing.T) (*Watched[int], *prometheus.Registry) {
 	return w, r
 }
 
-// TestAStateIsAskedSeldom: two servers that scrape do not ask twice; what cannot be had is left out, and comes back.
+// TestAStateIsAskedSeldom: two servers that scrape do not ask twice; what cannot be read is left out, and returns
+// later.
 func TestAStateIsAskedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, registry := workers(t)
@@ -70,7 +71,8 @@ func TestAStateIsAskedSeldom(t *testing.T) {
 	})
 }
 
-// TestStopWaitsForTheLook: what a state is read off may go when stop has returned; an older watch's stop does not end a newer.
+// TestStopWaitsForTheLook: once stop has returned, the source of a state may be closed; the stop of an earlier watch
+// does not end a later one.
 func TestStopWaitsForTheLook(t *testing.T) {
 	w, registry := workers(t)
 	looking, proceed := make(chan struct{}), make(chan struct{})

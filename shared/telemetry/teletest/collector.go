@@ -15,10 +15,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Collector takes spans as an OpenTelemetry collector does, over HTTP.
+// Collector receives spans as an OpenTelemetry collector does, over HTTP.
 type Collector struct {
 	*httptest.Server
-	// Status is what it answers; set it before anything is sent.
+	// Status is the HTTP status that it answers with; set it before anything is sent.
 	Status int
 
 	mu        sync.Mutex
@@ -84,14 +84,14 @@ func (c *Collector) take(request *collector.ExportTraceServiceRequest, header ht
 	}
 }
 
-// Len counts the spans.
+// Len returns the number of spans received.
 func (c *Collector) Len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.spans)
 }
 
-// Named returns the spans of a name by the id of their trace in hex; the last one of each.
+// Named returns the spans with a name, by their trace id in hex; the last one of each trace.
 func (c *Collector) Named(name string) map[string]*tracepb.Span {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,7 +106,7 @@ func (c *Collector) Named(name string) map[string]*tracepb.Span {
 	return found
 }
 
-// Resources returns the attributes of the senders of spans, as key=value.
+// Resources returns the resource attributes of the senders of spans, as key=value.
 func (c *Collector) Resources() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

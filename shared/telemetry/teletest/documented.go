@@ -18,10 +18,10 @@ import (
 	"bobosync/shared/telemetry/metric"
 )
 
-// family is a metric as Prometheus sees it, and as docs/metrics.md describes it.
+// family is a metric, as Prometheus sees it or as docs/metrics.md describes it.
 type family struct{ name, kind, labels, help string }
 
-// families gathers the project's own metrics.
+// families gathers this project's own metrics.
 func families(tb testing.TB, all *telemetry.Telemetry) map[string]family {
 	tb.Helper()
 
@@ -48,7 +48,7 @@ func families(tb testing.TB, all *telemetry.Telemetry) map[string]family {
 
 var row = regexp.MustCompile("(?m)^\\| `(bobosync_[a-z_]+)` \\| ([a-z]+) \\| ([^|]*) \\| ([^|]*) \\|$")
 
-// listed returns what docs/metrics.md lists; root is the way to the repository.
+// listed returns the metrics that docs/metrics.md lists; root is the path to the repository.
 func listed(tb testing.TB, root string) map[string]family {
 	tb.Helper()
 
@@ -63,9 +63,10 @@ func listed(tb testing.TB, root string) map[string]family {
 	return out
 }
 
-// Documented checks metrics that a test has fed: docs/metrics.md has each with its type, labels and meaning, and no other whose
-// name begins with one of these parts; none was forgotten when they were fed; names follow Prometheus' rules; and no value of a
-// label has "secret-" in it, which a test puts into every name that it feeds. With PRINT_METRICS=1 it prints the table's rows.
+// Documented checks metrics that a test has fed. It checks that docs/metrics.md lists each with its type, labels and
+// help, and no other metric whose name begins with one of the parts; that every metric was fed; that names follow
+// Prometheus's rules; and that no label value contains "secret-", which a test puts into every name that it feeds. With
+// PRINT_METRICS=1 it prints the table's rows.
 func Documented(tb testing.TB, root string, all *telemetry.Telemetry, parts []string, sets ...telemetry.Set) {
 	tb.Helper()
 
@@ -75,7 +76,7 @@ func Documented(tb testing.TB, root string, all *telemetry.Telemetry, parts []st
 	}
 
 	own := listed(tb, root)
-	for _, name := range []string{metric.Namespace + "_build_info", metric.Namespace + "_ready"} { // each telemetry has them
+	for _, name := range []string{metric.Namespace + "_build_info", metric.Namespace + "_ready"} { // every telemetry has them
 		require.Equal(tb, own[name], found[name])
 		delete(own, name)
 		delete(found, name)
@@ -99,7 +100,7 @@ func Documented(tb testing.TB, root string, all *telemetry.Telemetry, parts []st
 	}
 }
 
-// OnlyOf checks that docs/metrics.md lists no metric of another part than these.
+// OnlyOf checks that docs/metrics.md lists no metric of any other part.
 func OnlyOf(tb testing.TB, root string, parts ...string) {
 	tb.Helper()
 
@@ -123,7 +124,7 @@ func printRows(found map[string]family) {
 
 var fqName = regexp.MustCompile(`fqName: "([^"]+)"`)
 
-// described are the names of all metrics of some sets.
+// described returns the names of all metrics of some sets.
 func described(sets []telemetry.Set) map[string]bool {
 	names := map[string]bool{}
 	for _, set := range sets {
@@ -141,7 +142,7 @@ func described(sets []telemetry.Set) map[string]bool {
 	return names
 }
 
-// Values are all values of counters and gauges, by name and the values of the labels, with blanks between.
+// Values returns the values of all counters and gauges, keyed by name and label values, separated by spaces.
 func Values(tb testing.TB, all *telemetry.Telemetry) map[string]float64 {
 	tb.Helper()
 
@@ -175,7 +176,7 @@ func HasValues(tb testing.TB, all *telemetry.Telemetry, want map[string]float64)
 	}
 }
 
-// Always gives a state whenever it is asked for.
+// Always returns a function that returns s each time, for use with Watch.
 func Always[S any](s S) func(context.Context) (S, error) {
 	return func(context.Context) (S, error) { return s, nil }
 }

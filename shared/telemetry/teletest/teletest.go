@@ -1,4 +1,4 @@
-// Package teletest lets tests see a process's telemetry as an operator's machines do: over a socket.
+// Package teletest lets tests see a process's telemetry as an operator's monitoring does: over a socket.
 package teletest
 
 import (
@@ -49,7 +49,7 @@ func Start(tb testing.TB) *Server {
 	return &Server{t, "http://" + s.Addr()}
 }
 
-// Get returns the status and the text at a path.
+// Get returns the status and the body at a path.
 func (s *Server) Get(tb testing.TB, path string) (int, string) {
 	tb.Helper()
 
@@ -77,8 +77,9 @@ func (s *Server) Get(tb testing.TB, path string) (int, string) {
 	return resp.StatusCode, string(text)
 }
 
-// Scrape reads /metrics as Prometheus does. The values have keys such as bobosync_ingest_files_finished_total{outcome="done"},
-// with the labels in order of their names; of a histogram there are its _count and its _sum.
+// Scrape reads /metrics as Prometheus does. The values have keys such as
+// bobosync_ingest_files_finished_total{outcome="done"}, with the labels sorted by name; a histogram has its _count and
+// its _sum.
 func (s *Server) Scrape(tb testing.TB) map[string]float64 {
 	tb.Helper()
 

@@ -1,5 +1,5 @@
-// Command healthcheck asks an address over HTTP and ends with status 0 if the answer is 200. It is for images without a shell
-// whose own program has no such command.
+// Command healthcheck asks an address over HTTP, and exits with status 0 if the answer is 200. It is for images that
+// have no shell and whose own program has no such command.
 package main
 
 import (

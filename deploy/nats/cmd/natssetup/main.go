@@ -1,4 +1,4 @@
-// Command natssetup makes what a broker of BOBO Sync is configured with. The Makefile calls it.
+// Command natssetup makes the files that a broker of BOBO Sync is configured with. The Makefile calls it.
 package main
 
 import (
@@ -77,7 +77,7 @@ func conf(out string) error {
 	return os.WriteFile(filepath.Join(out, setup.AccountsFile), setup.Accounts(names...), 0o644)
 }
 
-// operators gives operators keys of their own, or withdraws them, and lists who has one.
+// operators gives operators keys of their own, or withdraws them, and lists the operators who have one.
 func operators(out string, add, withdraw []string) error {
 	names, err := setup.Operators(out)
 	if err != nil {

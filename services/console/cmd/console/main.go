@@ -13,7 +13,7 @@ import (
 func main() {
 	var cfg console.Config
 	os.Exit(program.MainUnconnected("console", &cfg, func(ctx context.Context, deps program.Deps) error {
-		time.Local = cfg.Zone.Location() // all that this program shows has been written for one zone
+		time.Local = cfg.Zone.Location() // all that this program shows is in time.Local
 		return console.Run(ctx, cfg, deps)
 	}))
 }

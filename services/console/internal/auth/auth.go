@@ -1,6 +1,7 @@
-// Package auth identifies the users of the console, and refuses what should not reach it: requests of other sites, hosts that are not this
-// console, bodies and headers that are too large. What somebody may see or order is decided by his Role, which each page names; what an
-// order does is decided by the broker, which knows nothing of this package.
+// Package auth identifies the users of the console, and refuses requests that should not reach it: those from other
+// sites, those to hosts that are not this console, and those whose body or headers are too large. A user's Role decides
+// what they may see or order; each page names the role that it needs. The broker, which knows nothing of this package,
+// decides what an order does.
 package auth
 
 import (
@@ -22,10 +23,11 @@ import (
 	"bobosync/shared/pause"
 )
 
-// Role is what somebody may do; each includes those below it.
+// Role is what a user may do; each role includes those below it.
 type Role int
 
-// The roles. Wall sees the wall page alone, a Viewer no person, an Operator persons and orders, an Approver decisions too.
+// The roles. A Wall sees the wall page alone, a Viewer everything but persons, an Operator persons and orders too, an
+// Approver decisions too.
 const (
 	Nobody Role = iota
 	Wall
@@ -38,22 +40,22 @@ var roleNames = [...]string{"nobody", "wall", "viewer", "operator", "approver"}
 
 func (r Role) String() string { return roleNames[r] }
 
-// roleOf is the role of a word of login.Roles; the word was checked where it was read.
+// roleOf returns the role that a word of login.Roles names; the word was checked where it was read.
 func roleOf(word string) Role { return Role(max(slices.Index(roleNames[:], word), 0)) }
 
 // Identity is the sender of a request. The zero Identity is nobody.
 type Identity struct {
 	Name string
 	Role Role
-	// How is how he logged in: password, link, proxy, oidc, or wall.
+	// How is how the sender logged in: password, link, proxy, oidc, or wall.
 	How string
-	// Subject is his id at the identity provider, which no other has there; empty if he logged in otherwise.
+	// Subject is the sender's id at the identity provider, unique there; empty if the sender logged in otherwise.
 	Subject string
-	// Address is where he asks from, without the port.
+	// Address is where the sender's requests come from, without the port.
 	Address string
 }
 
-// By is how orders name him in the audit and the journal.
+// By returns how orders name the sender in the audit and the journal.
 func (i Identity) By() string {
 	return fmt.Sprintf("%s (console, %s, %s)", i.Name, strings.TrimSpace(i.How+" "+i.Subject), i.Address)
 }
@@ -74,8 +76,8 @@ func askerOf(ctx context.Context) asker {
 // From returns the sender of the request, as identified by Protect.
 func From(ctx context.Context) Identity { return askerOf(ctx).Identity }
 
-// SessionEnds returns when the sender's session ends if he does nothing, and when it ends in any case. They are zero for a user who has
-// no session here, since a proxy keeps it, or who needs none.
+// SessionEnds returns when the sender's session ends if they do nothing, and when it ends in any case. Both are zero
+// for a user who has no session here, because a proxy keeps it or because they need none.
 func SessionEnds(ctx context.Context) (idle, whole time.Time) {
 	s := askerOf(ctx).session
 	if s == nil {
@@ -85,21 +87,22 @@ func SessionEnds(ctx context.Context) (idle, whole time.Time) {
 	return s.idleEnds(), s.wholeEnds()
 }
 
-// Options are what the console provides.
+// Options is what the console provides.
 type Options struct {
 	Clock func() time.Time
 	Log   *slog.Logger
-	// State opens the bucket of the list of ended sessions.
+	// State opens the bucket that has the list of ended sessions.
 	State func(context.Context) (jetstream.KeyValue, error)
-	// MayWrite says that the list may be written there. Otherwise a session that is ended here is ended here alone.
+	// MayWrite says that the list may be written there. Otherwise a session that is ended at this console is ended at
+	// this console alone.
 	MayWrite bool
 	// Addr is where the console listens: host and port.
 	Addr string
-	// Directory is the data directory, where the key of links lies.
+	// Directory is the data directory, which has the key of links.
 	Directory string
-	// Notify notifies people of an emergency login. It is tried again until it succeeds.
+	// Notify notifies people of an emergency login. It is called again until it succeeds.
 	Notify func(context.Context, Emergency) error
-	// Page writes a page around a body; without it pages have no more than they need.
+	// Page writes a page around a body. Without it, pages have no more than they need.
 	Page func(w http.ResponseWriter, r *http.Request, status int, title string, body template.HTML)
 }
 
@@ -119,7 +122,7 @@ type Auth struct {
 	unnotified unnotified
 }
 
-// New makes the access control with these settings, which must be valid. Its Run has to be called as well.
+// New makes the access control with these settings, which must be valid. Run must be called as well.
 func New(ctx context.Context, cfg Config, opt Options) (*Auth, error) {
 	a := &Auth{cfg: cfg, opt: opt, csrf: http.NewCrossOriginProtection(), proxies: newProxies(cfg)}
 	a.pages = &pages{frame: opt.Page, mode: cfg.Mode, emergency: cfg.Mode == ModeOIDC && cfg.UsersFile != ""}
@@ -174,7 +177,8 @@ func New(ctx context.Context, cfg Config, opt Options) (*Auth, error) {
 	return a, nil
 }
 
-// Run reads again and again which sessions were ended at other consoles, until ctx ends.
+// Run reads, again and again until ctx ends, which sessions were ended at other consoles, and notifies people of
+// emergency logins.
 func (a *Auth) Run(ctx context.Context) error {
 	return pause.Every(ctx, endedEvery, func() error {
 		a.sessions.ended.refresh(ctx)
@@ -183,11 +187,11 @@ func (a *Auth) Run(ctx context.Context) error {
 	})
 }
 
-// maxBody bounds what a form sends.
+// maxBody bounds the body of a request, in bytes.
 const maxBody = 64 << 10
 
-// Protect identifies the sender, for From, and lets nothing through that a browser on this console's pages would not send. It belongs
-// around everything that the console serves.
+// Protect identifies the sender, for From, and lets nothing through that a browser on this console's pages would not
+// send. It must wrap everything that the console serves.
 func (a *Auth) Protect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header(), a.cfg.secure())
@@ -235,22 +239,24 @@ func (a *Auth) Refuse(w http.ResponseWriter, r *http.Request) {
 	a.pages.say(w, r, http.StatusForbidden, "Not allowed", fmt.Sprintf("%s may not see or do this: the role here is %s.", cmp.Or(who.Name, "This screen"), who.Role))
 }
 
-// isByItself reports whether a page asks without a user's action: for how long its session lasts, or to load itself again.
+// isByItself reports whether a page sends the request without a user's action: to ask how long its session lasts, or to
+// reload itself.
 func isByItself(r *http.Request) bool {
 	return r.Method == http.MethodGet && (r.URL.Path == pathSession || r.URL.Query().Has("refresh"))
 }
 
-// isStream reports whether a request stays open by itself.
+// isStream reports whether a request is for a stream of events, which stays open.
 func isStream(r *http.Request) bool {
 	return strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 }
 
-// isFragment reports whether a script of the console asks, which shows an answer rather than following a redirect.
+// isFragment reports whether a script of the console sends the request: a script shows an answer rather than following
+// a redirect.
 func isFragment(r *http.Request) bool {
 	return isStream(r) || r.Header.Get("Hx-Request") != "" || r.Header.Get("Sec-Fetch-Mode") == "cors"
 }
 
-// refused says why a request is not even considered.
+// refused returns why a request is not even considered; why is empty if it is.
 func (a *Auth) refused(r *http.Request) (status int, why string) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost:
@@ -270,7 +276,8 @@ func (a *Auth) refused(r *http.Request) (status int, why string) {
 	return 0, ""
 }
 
-// hostIsOurs refuses names that somebody else has made to lead to this machine, where the console listens for this machine alone.
+// hostIsOurs reports whether a host is this console's. Where the console listens for this machine alone, it refuses
+// names that somebody else has made to lead to this machine.
 func (a *Auth) hostIsOurs(host string) bool {
 	if !onLoopback(a.opt.Addr) {
 		return true

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestHeaders: every answer has them, also a refusal.
+// TestHeaders checks that every answer has the headers, even a refusal.
 func TestHeaders(t *testing.T) {
 	t.Parallel()
 
@@ -29,7 +29,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// TestOtherSites: their requests change nothing, whether or not a proxy has changed Host.
+// TestOtherSites checks that requests of other sites change nothing, whether or not a proxy has changed Host.
 func TestOtherSites(t *testing.T) {
 	t.Parallel()
 
@@ -62,7 +62,8 @@ func TestOtherSites(t *testing.T) {
 	}
 }
 
-// TestNamesThatLeadHere: a name of somebody else's that leads to this machine is refused, so that no page of his can read this one's.
+// TestNamesThatLeadHere checks that a request is refused if its host is somebody else's name that leads to this
+// machine, so that no page of that site can read this console's.
 func TestNamesThatLeadHere(t *testing.T) {
 	t.Parallel()
 
@@ -76,7 +77,7 @@ func TestNamesThatLeadHere(t *testing.T) {
 	}
 }
 
-// TestFormsAreBounded: in size, and a huge one is not read to its end.
+// TestFormsAreBounded checks that forms are limited in size, and that a huge form is not read to its end.
 func TestFormsAreBounded(t *testing.T) {
 	t.Parallel()
 	d := file(t)

@@ -14,7 +14,7 @@ import (
 	"bobosync/shared/config"
 )
 
-// What CONSOLE_AUTH can be.
+// The values of CONSOLE_AUTH.
 const (
 	ModeFile  = "file"
 	ModeLink  = "link"
@@ -24,50 +24,55 @@ const (
 
 // Config says where the console listens, and who may log in.
 type Config struct {
-	// URL is the address that browsers show, such as https://bobosync.example.org, if a proxy is in front of the console.
+	// URL is the address that browsers show, such as https://bobosync.example.org, if a proxy is in front of the
+	// console.
 	URL string `env:"CONSOLE_URL"`
 	// Mode is how people log in: link, file, proxy or oidc.
 	Mode string `env:"CONSOLE_AUTH, default=link"`
-	// UsersFile lists the users of the mode file: name, role and hash. With oidc they are those of an emergency.
+	// UsersFile lists the users of the mode file: name, role and hash. In the mode oidc it lists the users for an
+	// emergency.
 	UsersFile string `env:"CONSOLE_USERS_FILE"`
-	// Header is where the proxy names the user, and GroupsHeader where it lists his groups, with commas between.
+	// Header is the header in which the proxy names the user, and GroupsHeader the one in which it lists the user's
+	// groups, separated by commas.
 	Header       string `env:"CONSOLE_AUTH_HEADER"`
 	GroupsHeader string `env:"CONSOLE_AUTH_GROUPS_HEADER"`
-	// TrustedProxies are the addresses or networks that requests may come from by proxy.
+	// TrustedProxies are the addresses or networks of the proxies that are believed.
 	TrustedProxies []string `env:"CONSOLE_TRUSTED_PROXIES"`
-	// Operators and Approvers are the groups whose members have that role; members of none of them are viewers.
+	// Operators and Approvers are the groups whose members have that role. Users who are in none of them are viewers.
 	Operators []string `env:"CONSOLE_OPERATORS"`
 	Approvers []string `env:"CONSOLE_APPROVERS"`
-	// Issuer is the identity provider of the mode oidc, where the console is the client ClientID with ClientSecret. Scopes are what it asks for,
-	// with blanks between; GroupsClaim is the claim of the ID token that lists somebody's groups.
+	// Issuer is the identity provider of the mode oidc, where the console is the client ClientID with ClientSecret.
+	// Scopes are what it asks for, separated by blanks. GroupsClaim is the claim of the ID token that lists the user's
+	// groups.
 	Issuer       string        `env:"CONSOLE_OIDC_ISSUER"`
 	ClientID     string        `env:"CONSOLE_OIDC_CLIENT_ID"`
 	ClientSecret config.Secret `env:"CONSOLE_OIDC_CLIENT_SECRET"`
 	Scopes       string        `env:"CONSOLE_OIDC_SCOPES, default=openid profile"`
 	GroupsClaim  string        `env:"CONSOLE_OIDC_GROUPS_CLAIM, default=groups"`
-	// SSLCertPath, HTTPProxy, HTTPSProxy and NoProxy are the way to the provider, as to AtHoc.
+	// SSLCertPath, HTTPProxy, HTTPSProxy and NoProxy say how the provider is reached, as they do for AtHoc.
 	SSLCertPath string `env:"SSL_CERT_PATH"`
 	HTTPProxy   string `env:"HTTP_PROXY"`
 	HTTPSProxy  string `env:"HTTPS_PROXY"`
 	NoProxy     string `env:"NO_PROXY"`
 	// WallToken opens the wall page, and nothing else.
 	WallToken config.Secret `env:"CONSOLE_WALL_TOKEN"`
-	// SessionKey seals the cookies of sessions, the same for all consoles. Without it each console makes its own, and users have to
-	// log in again when it restarts.
+	// SessionKey seals the cookies of sessions, and is the same for all consoles. Without it each console makes its
+	// own, and users have to log in again when the console restarts.
 	SessionKey config.Secret `env:"CONSOLE_SESSION_KEY"`
-	// Cert and Key are the files of the console's own certificate; ClientCA is that of the certificates that browsers must have.
+	// Cert and Key are the files of the console's own certificate. ClientCA is the file of the authority that issues
+	// the certificates that browsers must have.
 	Cert     string `env:"CONSOLE_TLS_CERT"`
 	Key      string `env:"CONSOLE_TLS_KEY"`
 	ClientCA string `env:"CONSOLE_CLIENT_CA"`
 }
 
-// The least lengths of secrets, in bytes.
+// The minimum lengths of secrets, in bytes.
 const (
 	minSessionKey = 32
 	minWallToken  = 20
 )
 
-// Validate reports settings that contradict each other, or would let anybody in to a console that listens on addr.
+// Validate reports settings that contradict each other, or that would let anybody into a console that listens on addr.
 func (c Config) Validate(addr string) error {
 	errs := []error{c.validateAddress(addr), c.validateURL(), c.validateTLS(), c.validateMode(), c.validateOIDC(), c.validateGroups(), c.validateProxies()}
 	if n := len(c.SessionKey); n > 0 && n < minSessionKey {
@@ -143,7 +148,7 @@ func (c Config) validateMode() error {
 	return nil
 }
 
-// validateOIDC reports what is missing for the mode oidc, or is there without it.
+// validateOIDC reports what the mode oidc lacks, or what is set without it.
 func (c Config) validateOIDC() error {
 	switch {
 	case c.Mode != ModeOIDC && (c.Issuer != "" || c.ClientID != "" || c.ClientSecret != ""):
@@ -188,7 +193,7 @@ func (c Config) validateProxies() error {
 	return nil
 }
 
-// prefix reads an address or a network.
+// prefix parses an address or a network.
 func prefix(text string) (netip.Prefix, error) {
 	text = strings.TrimSpace(text)
 	if addr, err := netip.ParseAddr(text); err == nil {
@@ -200,7 +205,7 @@ func prefix(text string) (netip.Prefix, error) {
 	return p.Masked(), err
 }
 
-// onLoopback reports whether only this machine reaches who listens on addr.
+// onLoopback reports whether a console that listens on addr can be reached from this machine alone.
 func onLoopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	return err == nil && isLoopback(host)
@@ -211,12 +216,12 @@ func isLoopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || err == nil && addr.Unmap().IsLoopback()
 }
 
-// secure reports whether browsers come by TLS.
+// secure reports whether browsers connect over TLS.
 func (c Config) secure() bool {
 	return c.Cert != "" || strings.HasPrefix(strings.ToLower(c.URL), "https://")
 }
 
-// origin is CONSOLE_URL as browsers send it.
+// origin returns CONSOLE_URL in the form in which browsers send it.
 func (c Config) origin() string {
 	u, err := url.Parse(c.URL)
 	if err != nil {
@@ -226,7 +231,7 @@ func (c Config) origin() string {
 	return strings.ToLower(u.Scheme + "://" + u.Host)
 }
 
-// Scheme is what the console itself speaks: https with a certificate, else http.
+// Scheme returns what the console itself speaks: https with a certificate, otherwise http.
 func (c Config) Scheme() string {
 	if c.Cert != "" {
 		return "https"
@@ -234,7 +239,7 @@ func (c Config) Scheme() string {
 	return "http"
 }
 
-// linkURL is what a one-time link begins with, to a console that listens on addr.
+// linkURL returns the beginning of a one-time link to a console that listens on addr.
 func (c Config) linkURL(addr string) string {
 	if c.URL != "" {
 		return c.origin()

@@ -8,7 +8,7 @@ import (
 	"bobosync/shared/config"
 )
 
-// TestSettingsThatContradict: each is refused, by its name.
+// TestSettingsThatContradict checks that each contradictory setting is refused, by its name.
 func TestSettingsThatContradict(t *testing.T) {
 	t.Parallel()
 
@@ -19,7 +19,7 @@ func TestSettingsThatContradict(t *testing.T) {
 	for _, c := range []struct {
 		about, addr string
 		cfg         Config
-		names       string // nothing if it is fine
+		names       string // empty if the settings are valid
 	}{
 		{"a link on this machine", here, Config{Mode: ModeLink}, ""},
 		{"a link on localhost", "localhost:0", Config{Mode: ModeLink}, ""},

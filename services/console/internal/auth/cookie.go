@@ -18,7 +18,7 @@ import (
 	"bobosync/shared/config"
 )
 
-// sealer encrypts cookies, so that nobody can read or make one.
+// sealer encrypts cookies, so that nobody else can read or make one.
 type sealer struct{ aead cipher.AEAD }
 
 func newSealer(key config.Secret) (*sealer, error) {
@@ -40,17 +40,17 @@ func newSealer(key config.Secret) (*sealer, error) {
 	return &sealer{aead}, nil
 }
 
-// seal makes the value of the cookie with this name.
+// seal returns the value of the cookie with this name.
 func (s *sealer) seal(cookie string, content any) string {
 	data, err := json.Marshal(content)
 	if err != nil {
-		panic(err) // it is made of texts and numbers
+		panic(err) // it consists of strings and numbers
 	}
 
 	return base64.RawURLEncoding.EncodeToString(s.aead.Seal(nil, nil, data, []byte(cookie)))
 }
 
-// open reads what seal made for a cookie with the same name.
+// open decodes what seal made for a cookie with the same name, and reports whether it did.
 func (s *sealer) open(cookie, value string, content any) bool {
 	sealed, err := base64.RawURLEncoding.DecodeString(value)
 	if err != nil {
@@ -65,12 +65,13 @@ func (s *sealer) open(cookie, value string, content any) bool {
 // cookie is one of the console's cookies. It may be used by several goroutines.
 type cookie struct {
 	name   string
-	secure bool // browsers come by TLS
+	secure bool // browsers connect over TLS
 	sealer *sealer
 }
 
-// cookie makes the cookie with this name. By TLS its prefix has browsers take it from this host alone. Without TLS, which is this machine
-// talking to itself, some browsers would not keep such a one.
+// cookie returns the cookie with this name. Over TLS, the prefix of the name makes browsers accept the cookie from this
+// host alone. Without TLS, which is this machine talking to itself, some browsers would not keep a cookie with the
+// prefix.
 func (s *sealer) cookie(name string, secure bool) cookie {
 	if secure {
 		name = "__Host-" + name
@@ -78,12 +79,12 @@ func (s *sealer) cookie(name string, secure bool) cookie {
 	return cookie{name, secure, s}
 }
 
-// set has a browser keep content for life, or until it is closed if that is zero.
+// set makes a browser keep content for life or, if life is zero, until the browser is closed.
 func (c cookie) set(w http.ResponseWriter, content any, life time.Duration) {
 	c.write(w, c.sealer.seal(c.name, content), int(life.Seconds()))
 }
 
-// remove takes the cookie from a browser.
+// remove removes the cookie from a browser.
 func (c cookie) remove(w http.ResponseWriter) { c.write(w, "", -1) }
 
 func (c cookie) write(w http.ResponseWriter, value string, age int) {
@@ -92,8 +93,8 @@ func (c cookie) write(w http.ResponseWriter, value string, age int) {
 	})
 }
 
-// readCookie returns what the cookie holds, or nil. Of several cookies with its name the first that can be read and is valid counts: another
-// service on this machine's address may have put one there.
+// readCookie returns what the cookie holds, or nil. If there are several cookies with its name, the first that can be
+// read and is valid counts: another service at this machine's address may have set one.
 func readCookie[T any](r *http.Request, c cookie, valid func(*T) bool) *T {
 	for _, sent := range r.CookiesNamed(c.name) {
 		var content T

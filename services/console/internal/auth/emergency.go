@@ -1,6 +1,6 @@
 package auth
 
-// Logins by a password beside a login service, of which people are notified.
+// Logins by a password where people normally use a login service. People are notified of each.
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 const (
 	// notifyTimeout is how long one notification may take, notifyRetryPause the delay before it is tried again.
 	notifyTimeout, notifyRetryPause = 5 * time.Second, 30 * time.Second
-	// maxUnnotified bounds those that could not be reported yet; the log has them all.
+	// maxUnnotified bounds the logins that could not be reported yet; the log has all logins.
 	maxUnnotified = 100
 )
 
@@ -21,11 +21,11 @@ type Emergency struct {
 	At  time.Time
 }
 
-// unnotified are those that are not reported yet.
+// unnotified holds the logins that are not reported yet.
 type unnotified struct {
 	mu    sync.Mutex
 	all   []Emergency
-	again time.Time // when it is tried again, if it failed; it is notify's own
+	again time.Time // when to try again after a failure; only notify uses it
 }
 
 func (u *unnotified) add(e Emergency) {
@@ -48,7 +48,8 @@ func (u *unnotified) first() (Emergency, bool) {
 	return u.all[0], true
 }
 
-// notify reports them, one after the other, until one fails. If an answer is lost, one is reported twice: better than never.
+// notify reports the logins, one after the other, until one fails. If an answer is lost, a login is reported twice,
+// which is better than never.
 func (u *unnotified) notify(ctx context.Context, opt Options) {
 	for !opt.Clock().Before(u.again) {
 		e, there := u.first()

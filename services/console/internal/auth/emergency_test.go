@@ -11,7 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestEmergenciesAreToldUntilTheyAreHeard: each once and in their order, also if nobody could hear of them at first; guesses and usual logins are none.
+// TestEmergenciesAreToldUntilTheyAreHeard checks that each emergency login is reported once, in order, even if nobody
+// could be notified at first, and that wrong guesses and ordinary logins are not reported.
 func TestEmergenciesAreToldUntilTheyAreHeard(t *testing.T) {
 	t.Parallel()
 	cfg := Config{

@@ -1,6 +1,6 @@
 package auth
 
-// The list of sessions that were ended before their time, which all consoles share.
+// The list of sessions that were ended before their time. All consoles share it.
 
 import (
 	"context"
@@ -17,20 +17,20 @@ import (
 const (
 	// endedEvery is how often the list is read.
 	endedEvery = 2 * time.Second
-	// endedTimeout is how long the broker may take for it.
+	// endedTimeout is how long the broker may take to exchange the list.
 	endedTimeout = time.Second
 )
 
-// ended is the list. Without the broker it goes on with what it knew, and keeps what was ended here until it can be stored,
-// or as long as the session would have lasted if it may not write.
+// ended is the list. Without the broker it goes on with what it knows. It keeps the sessions that were ended here until
+// they can be stored or, if it may not write, for as long as they would have lasted.
 type ended struct {
 	opt   Options
 	began time.Time
 
 	mu      sync.Mutex
-	known   bool             // the list was read
-	all     map[string]int64 // when each session would have ended by itself, as Unix seconds
-	here    map[string]int64 // those that the list lacks yet
+	known   bool             // whether the list was read
+	all     map[string]int64 // when each session would have ended by itself, in Unix seconds
+	here    map[string]int64 // likewise, sessions that the list still lacks
 	failing bool
 }
 
@@ -41,7 +41,8 @@ func readEnded(ctx context.Context, opt Options) *ended {
 	return e
 }
 
-// has reports whether a session was ended. As long as the list could not be read, those of an earlier run of the console count as ended.
+// has reports whether a session was ended. As long as the list could not be read, sessions of an earlier run of the
+// console count as ended.
 func (e *ended) has(s *session) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -52,7 +53,7 @@ func (e *ended) has(s *session) bool {
 	return was || here || !e.known && s.Started < e.began.Unix()
 }
 
-// add ends a session, here at once, and for the other consoles as soon as they read the list.
+// add ends a session: here at once, and at the other consoles as soon as they read the list.
 func (e *ended) add(ctx context.Context, s *session) {
 	e.mu.Lock()
 	maps.DeleteFunc(e.here, func(_ string, ends int64) bool { return ends < e.opt.Clock().Unix() })
@@ -61,7 +62,7 @@ func (e *ended) add(ctx context.Context, s *session) {
 	e.refresh(ctx)
 }
 
-// refresh reads the list, and adds to it what it is missing.
+// refresh reads the list, and adds to it the sessions that it lacks.
 func (e *ended) refresh(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, endedTimeout)
 	defer cancel()
@@ -89,7 +90,7 @@ func (e *ended) refresh(ctx context.Context) {
 		maps.DeleteFunc(e.here, func(id string, _ int64) bool { return here[id] != 0 })
 	}
 
-	for id, ends := range e.all { // the broker has lost its store, or has answered before another call that has written
+	for id, ends := range e.all { // the broker has lost its store, or answered before another call that wrote
 		if _, still := list[id]; !still && ends >= e.opt.Clock().Unix() {
 			e.here[id] = ends
 		}

@@ -17,7 +17,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestLoggedOutIsOutEverywhere: who logs out at one console is out at each, at once or when the broker is back, and after a restart.
+// TestLoggedOutIsOutEverywhere checks that a user who logs out at one console is logged out at every console, at once
+// or when the broker is back, and after a restart.
 func TestLoggedOutIsOutEverywhere(t *testing.T) {
 	t.Parallel()
 	broker := bustest.Start(t)
@@ -51,7 +52,7 @@ func TestLoggedOutIsOutEverywhere(t *testing.T) {
 	outAt(two)
 	outAt(open(t, cfg, state))
 
-	// Without the broker it holds here, and is told when it is back.
+	// Without the broker the logout holds here; the other console learns of it when the broker is back.
 	one.in("olga")
 	kept = one.cookies[name]
 
@@ -64,7 +65,7 @@ func TestLoggedOutIsOutEverywhere(t *testing.T) {
 	broker.Up(t)
 	outAt(two)
 
-	// What would be over by itself is forgotten.
+	// Sessions that would be over by themselves are forgotten.
 	one.clock.pass(13 * time.Hour)
 	one.in("olga")
 	one.send(http.MethodPost, "/logout", url.Values{})
@@ -80,7 +81,8 @@ func TestLoggedOutIsOutEverywhere(t *testing.T) {
 	}, time.Minute)
 }
 
-// TestALostListIsWrittenAgain: when the broker has lost its store, whoever logged out stays out, here and at consoles that begin later.
+// TestALostListIsWrittenAgain checks that users who logged out stay logged out after the broker has lost its store,
+// here and at consoles that start later.
 func TestALostListIsWrittenAgain(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
@@ -124,7 +126,8 @@ func TestALostListIsWrittenAgain(t *testing.T) {
 	}
 }
 
-// TestWithoutTheListOldSessionsWait: a console that cannot ask whether a session was ended believes those alone that it has begun itself.
+// TestWithoutTheListOldSessionsWait checks that a console that cannot ask whether a session was ended accepts only the
+// sessions that it has begun itself.
 func TestWithoutTheListOldSessionsWait(t *testing.T) {
 	t.Parallel()
 	cfg := Config{Mode: ModeFile, UsersFile: usersFile(t), SessionKey: config.Secret(strings.Repeat("k", 32))}

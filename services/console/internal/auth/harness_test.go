@@ -23,7 +23,7 @@ import (
 
 const password = "correct horse battery"
 
-// clock is moved by the test alone.
+// clock is a clock that only the test moves.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -42,7 +42,7 @@ func (c *clock) pass(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// door is a console with a page for each role, and the browser of one person.
+// door is a console with a page for each role, and one person's browser.
 type door struct {
 	t       *testing.T
 	auth    *Auth
@@ -121,13 +121,13 @@ func open(t *testing.T, cfg Config, change ...func(*Options)) *door {
 	return d
 }
 
-// file makes a console with three users of the same password.
+// file makes a console with three users who have the same password.
 func file(t *testing.T, change ...func(*Options)) *door {
 	t.Helper()
 	return open(t, Config{Mode: ModeFile, UsersFile: usersFile(t)}, change...)
 }
 
-// hash is that of password, by the least that argon2id can cost: tests log in often.
+// hash is the hash of password, at the lowest cost of argon2id: tests log in often.
 const hash = "$argon2id$v=19$m=8,t=1,p=1$c2l4dGVlbiBieXRlcyAuLg$XwJU3+17Pqn/THxHN5CMCUoKhHGFEM8WYtaNX72L2y8"
 
 func usersFile(t *testing.T) string {
@@ -214,7 +214,7 @@ func (d *door) in(name string) {
 	require.Equal(d.t, http.StatusSeeOther, d.logIn(name, password, "/viewer").Code)
 }
 
-// who is how the console sees the browser; empty for nobody.
+// who returns how the console sees the browser; empty for nobody.
 func (d *door) who() string {
 	d.t.Helper()
 	body := d.get("/nobody").Body.String()

@@ -4,11 +4,12 @@ package auth
 
 import "net/http"
 
-// contentPolicy lets a page load what the console itself serves, and nothing run that stands in a page.
+// contentPolicy lets a page load only what the console itself serves, and run nothing that is written in the page.
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; " +
 	"base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
-// setHeaders writes what holds for every answer, secure if browsers come by TLS. Assets that have a hash in their name set another Cache-Control.
+// setHeaders sets the headers of every answer; secure says that browsers connect over TLS. Assets that have a hash in
+// their name set another Cache-Control.
 func setHeaders(h http.Header, secure bool) {
 	h.Set("Content-Security-Policy", contentPolicy)
 	h.Set("Referrer-Policy", "no-referrer")

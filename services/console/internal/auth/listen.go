@@ -1,6 +1,6 @@
 package auth
 
-// The console's end of TLS, and the bounds of connections.
+// The console's TLS, and the limit on connections.
 
 import (
 	"crypto/tls"
@@ -15,10 +15,11 @@ import (
 	"golang.org/x/net/netutil"
 )
 
-// maxConnections bounds how many connections are open at once; more have to wait.
+// maxConnections bounds how many connections are open at once; further ones have to wait.
 const maxConnections = 1024
 
-// Guard bounds a listener, and has it speak TLS if the settings say so. Certificates are read again when their files change.
+// Guard limits the connections of a listener, and makes it speak TLS if the settings say so. Certificates are read
+// again when their files change.
 func (c Config) Guard(listener net.Listener, log *slog.Logger) (net.Listener, error) {
 	listener = netutil.LimitListener(listener, maxConnections)
 	if c.Cert == "" {
@@ -37,19 +38,20 @@ func (c Config) Guard(listener net.Listener, log *slog.Logger) (net.Listener, er
 
 var protocols = []string{"h2", "http/1.1"}
 
-// certificates are the files of certificates as they were read last.
+// certificates holds the files of certificates as they were last read.
 type certificates struct {
 	cfg Config
 	log *slog.Logger
 
 	mu    sync.Mutex
 	stamp string
-	wrong string // why what has this stamp cannot be used; empty if it can
+	wrong string // why the files with this stamp cannot be used; empty if they can
 	now   *tls.Config
 }
 
-// config returns what holds for a new connection. As long as changed files cannot be used, what was read before holds, and they are tried
-// again: what mends them, such as another mode or owner, need not change their stamps.
+// config returns the TLS settings for a new connection. As long as changed files cannot be used, the previous
+// certificates stay in use, and the files are tried again: what repairs them, such as another mode or owner, need not
+// change their stamps.
 func (c *certificates) config(*tls.ClientHelloInfo) (*tls.Config, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,14 +83,15 @@ func (c *certificates) config(*tls.ClientHelloInfo) (*tls.Config, error) {
 
 func (c *certificates) stamps() (all string) {
 	for _, path := range []string{c.cfg.Cert, c.cfg.Key, c.cfg.ClientCA} {
-		stamp, _ := stampOf(path) // what cannot be read now is read when it can
+		stamp, _ := stampOf(path) // a file that cannot be read now is read when it can be
 		all += stamp + "|"
 	}
 
 	return all
 }
 
-// readCertificates reads the files of a certificate and its key, and of the authority of the certificates that browsers must have, if there is one.
+// readCertificates reads the files of a certificate and its key and, if there is one, of the authority of the
+// certificates that browsers must have.
 func readCertificates(certFile, keyFile, clientCA string) (*tls.Config, error) {
 	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {

@@ -79,7 +79,7 @@ func (a *authority) pool() *x509.CertPool {
 	return pool
 }
 
-// listening serves with the settings' TLS and returns the address.
+// listening serves with the TLS of the settings and returns the address.
 func listening(t *testing.T, cfg Config, log io.Writer) string {
 	t.Helper()
 
@@ -98,7 +98,7 @@ func listening(t *testing.T, cfg Config, log io.Writer) string {
 	return plain.Addr().String()
 }
 
-// ask makes a new connection, and returns the server's serial number and the protocol.
+// ask opens a new connection, and returns the serial number of the server's certificate and the protocol.
 func ask(t *testing.T, addr string, cfg *tls.Config) (serial int64, proto string, err error) {
 	t.Helper()
 
@@ -116,7 +116,8 @@ func ask(t *testing.T, addr string, cfg *tls.Config) (serial int64, proto string
 	return res.TLS.PeerCertificates[0].SerialNumber.Int64(), string(body), err
 }
 
-// TestCertificatesAreReadAgain: new connections get the new one; as long as it cannot be used, the old one.
+// TestCertificatesAreReadAgain checks that new connections get the new certificate, and the old one as long as the new
+// one cannot be used.
 func TestCertificatesAreReadAgain(t *testing.T) {
 	t.Parallel()
 	ca, dir := newAuthority(t), t.TempDir()
@@ -151,7 +152,8 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	require.ErrorContains(t, err, "CONSOLE_TLS_CERT")
 }
 
-// TestCertificatesThatAreMendedAreRead: also if that changes neither their time nor their size, as another mode or owner does not.
+// TestCertificatesThatAreMendedAreRead checks that repaired certificates are used even if the repair changes neither
+// their time nor their size, as with another mode or owner.
 func TestCertificatesThatAreMendedAreRead(t *testing.T) {
 	t.Parallel()
 	ca, dir := newAuthority(t), t.TempDir()
@@ -184,7 +186,7 @@ func TestCertificatesThatAreMendedAreRead(t *testing.T) {
 	require.Equal(t, 1, strings.Count(log.String(), "cannot be used"), log.String())
 }
 
-// TestBrowsersNeedACertificate: beside any login, with CONSOLE_CLIENT_CA.
+// TestBrowsersNeedACertificate checks that with CONSOLE_CLIENT_CA browsers need a certificate in addition to any login.
 func TestBrowsersNeedACertificate(t *testing.T) {
 	t.Parallel()
 

@@ -19,17 +19,17 @@ type way struct {
 	log      *slog.Logger
 }
 
-// passwordLogin is how the users of the file log in.
+// passwordLogin logs in the users of the file.
 type passwordLogin struct {
 	way
 	users    *users
 	throttle *throttle
 	hashing  chan struct{} // bounds the memory that passwords take
-	// unnotified takes up each login if passwords are for emergencies alone, and is nil if they are not.
+	// unnotified takes up each login if passwords are for emergencies alone; otherwise it is nil.
 	unnotified *unnotified
 }
 
-// logIn checks a name and password. Both failures have the same answer, after the same time.
+// logIn checks a name and a password. A wrong name and a wrong password get the same answer, after the same time.
 func (l *passwordLogin) logIn(w http.ResponseWriter, r *http.Request) {
 	name, password, next := strings.TrimSpace(r.PostFormValue("name")), r.PostFormValue("password"), local(r.PostFormValue("next"))
 	who := From(r.Context())
@@ -59,7 +59,7 @@ func (l *passwordLogin) logIn(w http.ResponseWriter, r *http.Request) {
 	l.sessions.begin(w, r, in, markOf(user.Mark()), next)
 }
 
-// matches compares a password. Few are compared at once: each takes 19 MiB.
+// matches checks a password. Few are checked at once: each takes 19 MiB.
 func (l *passwordLogin) matches(r *http.Request, name, password string) (login.User, bool) {
 	if len(password) > login.MaxPassword {
 		return login.User{}, false
@@ -77,13 +77,13 @@ func (l *passwordLogin) matches(r *http.Request, name, password string) (login.U
 	return user, user.Matches(password)
 }
 
-// linkLogin is how an operator of this machine logs in, by what bobosync console open prints.
+// linkLogin logs in an operator of this machine, by the link that bobosync console open prints.
 type linkLogin struct {
 	way
 	links *login.Links
 }
 
-// show shows a button rather than to use the link: browsers and programs fetch links that nobody has clicked.
+// show shows a button rather than using the link: browsers and programs fetch links that nobody has clicked.
 func (l *linkLogin) show(w http.ResponseWriter, r *http.Request) {
 	l.pages.write(w, r, http.StatusOK, "Open the console", "link", view{Token: r.URL.Query().Get("t")})
 }

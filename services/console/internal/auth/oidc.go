@@ -15,13 +15,13 @@ import (
 const (
 	pathBegin  = "/login/begin"
 	pathReturn = "/login/oidc"
-	// tryLife is how long somebody may take at the provider.
+	// tryLife is how long a user may take at the provider.
 	tryLife = 10 * time.Minute
-	// maxNext bounds the address that he wants to see, in bytes: it lies in a cookie meanwhile.
+	// maxNext bounds the address that the user wants to see, in bytes: it is kept in a cookie meanwhile.
 	maxNext = 1024
 )
 
-// try is a login that is under way, as it lies in a sealed cookie of the browser that began it.
+// try is a login that is under way. It is kept in a sealed cookie of the browser that began it.
 type try struct {
 	State    string `json:"s"`
 	Nonce    string `json:"n"`
@@ -30,7 +30,7 @@ type try struct {
 	Began    int64  `json:"b"`
 }
 
-// providerLogin is how people log in at the identity provider: by the authorization code flow.
+// providerLogin logs people in at the identity provider, by the authorization code flow.
 type providerLogin struct {
 	way
 	provider *provider
@@ -38,8 +38,8 @@ type providerLogin struct {
 	cookie   cookie // holds the try
 }
 
-// begin begins a login and sends the browser to the provider. It is a link and no form, since the content policy lets forms lead
-// nowhere else.
+// begin begins a login and sends the browser to the provider. It answers a link rather than a form, since the content
+// policy lets forms lead nowhere but to the console.
 func (l *providerLogin) begin(w http.ResponseWriter, r *http.Request) {
 	next := local(r.URL.Query().Get("next"))
 
@@ -58,7 +58,8 @@ func (l *providerLogin) begin(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, e.login.AuthCodeURL(t.State, oidc.Nonce(t.Nonce), oauth2.S256ChallengeOption(t.Verifier)), http.StatusSeeOther)
 }
 
-// comeBack ends a login: the provider has sent the browser back. Each way back is gone once.
+// comeBack ends a login: the provider has sent the browser back. The cookie is removed, so that each login can come
+// back only once.
 func (l *providerLogin) comeBack(w http.ResponseWriter, r *http.Request) {
 	t := readCookie(r, l.cookie, func(t *try) bool { return l.clock().Sub(time.Unix(t.Began, 0)) < tryLife })
 	query := r.URL.Query()
@@ -92,7 +93,7 @@ func (l *providerLogin) comeBack(w http.ResponseWriter, r *http.Request) {
 	l.sessions.begin(w, r, who, l.provider.mark(), t.Next)
 }
 
-// fail says why somebody is not let in, and lets him try again.
+// fail says why a user is not let in, and lets them try again.
 func (l *providerLogin) fail(w http.ResponseWriter, r *http.Request, status int, next, why string, err error) {
 	l.log.Warn("a login failed", "address", From(r.Context()).Address, "reason", why, "error", err)
 	l.pages.write(w, r, status, "Log in", "login", view{Next: next, Error: "You are not logged in: " + why + "."})

@@ -24,18 +24,19 @@ import (
 	"bobosync/shared/config"
 )
 
-// login is a provider, a console that sends people to it, and the browser of one of them; all talk over sockets.
+// oidcLogin is a provider, a console that sends people to it, and the browser of one of them. All of them talk over
+// sockets.
 type oidcLogin struct {
 	t        *testing.T
 	provider *mockoidc.MockOIDC
 	web      *httptest.Server
 	door     *door
 	browser  *http.Client
-	// answer, if it is there, changes what the provider answers at a path.
+	// answer, if set, changes what the provider answers at a path.
 	answer map[string]func(body []byte) (status int, changed []byte)
 }
 
-// person is somebody whom the provider knows, with further claims, which take the place of the usual ones.
+// person is somebody whom the provider knows, with further claims, which replace the usual ones.
 type person struct {
 	mockoidc.MockUser
 	claims map[string]any
@@ -113,14 +114,14 @@ func withProvider(t *testing.T, change ...func(*Config)) *oidcLogin {
 	return l
 }
 
-// forget is another browser.
+// forget switches to another browser.
 func (l *oidcLogin) forget() {
 	jar, err := cookiejar.New(nil)
 	require.NoError(l.t, err)
 	l.browser = &http.Client{Jar: jar, Timeout: time.Minute}
 }
 
-// get goes where an address leads.
+// get opens an address and follows where it leads.
 func (l *oidcLogin) get(address string) (int, string, *url.URL) {
 	l.t.Helper()
 
@@ -147,7 +148,7 @@ func (l *oidcLogin) do(r *http.Request) (int, string, *url.URL) {
 	return res.StatusCode, string(body), res.Request.URL
 }
 
-// stop has the browser follow nothing, so that it can be seen where it is sent.
+// stop opens an address without following redirects, so that the test sees where the browser is sent.
 func (l *oidcLogin) stop(address string) (*http.Response, *url.URL) {
 	l.t.Helper()
 	browser := *l.browser
@@ -163,7 +164,7 @@ func (l *oidcLogin) stop(address string) (*http.Response, *url.URL) {
 	return res, to
 }
 
-// comes logs somebody in who wants to see /viewer.
+// comes logs in a person who wants to see /viewer.
 func (l *oidcLogin) comes(p *person) (int, string, *url.URL) {
 	l.t.Helper()
 	l.provider.QueueUser(p)
@@ -174,7 +175,8 @@ func olga(groups ...string) *person {
 	return &person{MockUser: mockoidc.MockUser{Subject: "id-1", PreferredUsername: "olga", Email: "olga@example.org", Groups: groups}}
 }
 
-// TestTheProviderSaysWhoItIs: and which groups he is in, from which his role follows.
+// TestTheProviderSaysWhoItIs checks that the provider says who a user is and which groups they are in, and that their
+// role follows from the groups.
 func TestTheProviderSaysWhoItIs(t *testing.T) {
 	t.Parallel()
 
@@ -211,7 +213,8 @@ func TestTheProviderSaysWhoItIs(t *testing.T) {
 	require.Equal(t, "olga (console, link, 10.1.2.3)", Identity{Name: "olga", How: howLink, Address: "10.1.2.3"}.By())
 }
 
-// TestWhatTheProviderIsSent: a code is asked for with a state, a nonce and the hash of a secret, each new; whose cookie is sealed.
+// TestWhatTheProviderIsSent checks that a code is requested with a state, a nonce and the hash of a secret, that each
+// is new, and that their cookie is sealed.
 func TestWhatTheProviderIsSent(t *testing.T) {
 	t.Parallel()
 	l := withProvider(t)
@@ -239,7 +242,7 @@ func TestWhatTheProviderIsSent(t *testing.T) {
 	}
 }
 
-// TestAnswersThatAreNotBelieved: none logs anybody in, and each is refused with words.
+// TestAnswersThatAreNotBelieved checks that no such answer logs anybody in, and that each is refused with a reason.
 func TestAnswersThatAreNotBelieved(t *testing.T) {
 	t.Parallel()
 	l := withProvider(t)
@@ -268,7 +271,7 @@ func TestAnswersThatAreNotBelieved(t *testing.T) {
 	for _, c := range []struct {
 		about, says string
 		claims      map[string]any
-		token       func(string) string // what becomes of the token on its way
+		token       func(string) string // changes the token on its way
 	}{
 		{"another nonce", notOurs, map[string]any{"nonce": "x"}, nil},
 		{"no nonce", notOurs, map[string]any{"nonce": nil}, nil},
@@ -336,11 +339,12 @@ func (l *oidcLogin) isNobody(about string) {
 	require.Equal(l.t, "|nobody||127.0.0.1", body, about)
 }
 
-// TestOnlyWhoBeganEnds: an address that the provider sends back works once, and only in the browser that began there.
+// TestOnlyWhoBeganEnds checks that the address that the provider sends a browser back to works once, and only in the
+// browser that began the login.
 func TestOnlyWhoBeganEnds(t *testing.T) {
 	t.Parallel()
 	l := withProvider(t)
-	back := func() string { // as far as the way back
+	back := func() string { // up to the address that leads back
 		l.t.Helper()
 		l.provider.QueueUser(olga("gold"))
 		_, to := l.stop(l.web.URL + "/login/begin")
@@ -369,7 +373,7 @@ func TestOnlyWhoBeganEnds(t *testing.T) {
 	refused("from another provider", back()+"&iss=https%3A%2F%2Fevil.example.org", 403, "not accepted")
 	refused("another code", strings.Replace(back(), "code=", "code=x", 1), 403, "does not accept")
 
-	// A code that was given to somebody else: the secret behind it is not this browser's.
+	// A code that was given to somebody else does not work: this browser does not have the secret behind it.
 	code := func(address string) string {
 		u, err := url.Parse(address)
 		require.NoError(t, err)
@@ -392,7 +396,7 @@ func TestOnlyWhoBeganEnds(t *testing.T) {
 	l.forget()
 	refused("a second time", right, 400, notHere)
 
-	// The session is none that was there before, and a cookie of a login is none of a session.
+	// The session is a new one, and the cookie of a login is not accepted as that of a session.
 	l.provider.QueueUser(olga())
 	res, _ := l.stop(l.web.URL + "/login/begin")
 	base, err := url.Parse(l.web.URL)
@@ -401,7 +405,7 @@ func TestOnlyWhoBeganEnds(t *testing.T) {
 	l.isNobody("the cookie of a login")
 }
 
-// TestALoginIsNotLeftOpen: after ten minutes it has to be begun again.
+// TestALoginIsNotLeftOpen checks that a login has to be begun again after ten minutes.
 func TestALoginIsNotLeftOpen(t *testing.T) {
 	t.Parallel()
 	l := withProvider(t)
@@ -413,7 +417,7 @@ func TestALoginIsNotLeftOpen(t *testing.T) {
 	require.Contains(t, body, "more than ten minutes ago")
 }
 
-// TestTheProviderRefuses: what it says is shown as it is meant, and never as a page's own.
+// TestTheProviderRefuses checks that what the provider says is shown as text, and never as part of the page.
 func TestTheProviderRefuses(t *testing.T) {
 	t.Parallel()
 	l := withProvider(t)
@@ -428,7 +432,8 @@ func TestTheProviderRefuses(t *testing.T) {
 	l.isNobody("refused")
 }
 
-// TestAProviderThatIsAway: the console serves all else, says so, does not ask it for each who asks, and needs no restart.
+// TestAProviderThatIsAway checks that while the provider is away the console serves everything else and says so, does
+// not ask the provider again for each user, and needs no restart afterwards.
 func TestAProviderThatIsAway(t *testing.T) {
 	t.Parallel()
 	l := withProvider(t, func(c *Config) { c.UsersFile = usersFile(t) })
@@ -469,7 +474,7 @@ func TestAProviderThatIsAway(t *testing.T) {
 		require.NotContains(t, body, "evil", about)
 	}
 
-	// In an emergency there is a password.
+	// In an emergency users log in with a password.
 	form := url.Values{"name": {"anna"}, "password": {password}, "next": {"/viewer"}}
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, l.web.URL+"/login", strings.NewReader(form.Encode()))
 	require.NoError(t, err)
@@ -494,7 +499,7 @@ func TestAProviderThatIsAway(t *testing.T) {
 	l.isNobody("an answer that is too long")
 }
 
-// TestGuessingCodesIsSlow: five that lead to nothing, and the provider is asked no more for a minute.
+// TestGuessingCodesIsSlow checks that after five wrong codes the provider is not asked any more for a minute.
 func TestGuessingCodesIsSlow(t *testing.T) {
 	t.Parallel()
 
@@ -511,7 +516,8 @@ func TestGuessingCodesIsSlow(t *testing.T) {
 	require.Equal(t, http.StatusTooManyRequests, guess())
 }
 
-// TestLoggingOutGoesToTheProvider: which would let the next person at this browser in as this one.
+// TestLoggingOutGoesToTheProvider checks that logging out leads to the provider, which would otherwise let the next
+// person at this browser in as this user.
 func TestLoggingOutGoesToTheProvider(t *testing.T) {
 	t.Parallel()
 	l := withProvider(t)
@@ -550,7 +556,7 @@ func TestLoggingOutGoesToTheProvider(t *testing.T) {
 	require.Empty(t, res.Header.Get("Refresh"), "nobody was logged in")
 }
 
-// TestGroupsThatAreOthers: who logged in when other groups had the roles has to do so again.
+// TestGroupsThatAreOthers checks that users who logged in when other groups had the roles have to log in again.
 func TestGroupsThatAreOthers(t *testing.T) {
 	t.Parallel()
 	l := withProvider(t)

@@ -67,7 +67,8 @@ func (a *Auth) showLogin(w http.ResponseWriter, r *http.Request) {
 	a.pages.write(w, r, http.StatusOK, "Log in", "login", view{Next: next})
 }
 
-// logOut ends the session for all consoles, and sends the browser on to the identity provider, which would let it in again without a word.
+// logOut ends the session at all consoles, and sends the browser on to the identity provider, which would otherwise let
+// it in again without asking.
 func (a *Auth) logOut(w http.ResponseWriter, r *http.Request) {
 	a.sessions.end(w, r)
 
@@ -81,7 +82,7 @@ func (a *Auth) logOut(w http.ResponseWriter, r *http.Request) {
 	a.pages.write(w, r, http.StatusOK, "Logged out", "out", v)
 }
 
-// writeSession returns until when the session lasts. Asking for that does not extend it.
+// writeSession writes until when the session lasts. Asking for that does not extend it.
 func (a *Auth) writeSession(w http.ResponseWriter, r *http.Request) {
 	idle, whole := SessionEnds(r.Context())
 	if From(r.Context()).Role == Nobody {
@@ -97,7 +98,7 @@ func (a *Auth) writeSession(w http.ResponseWriter, r *http.Request) {
 	}{a.opt.Clock(), idle, whole})
 }
 
-// extendSession extends the session: the request alone does.
+// extendSession answers a request to extend the session. The request alone extends it, in Protect.
 func (a *Auth) extendSession(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case From(r.Context()).Role == Nobody:
@@ -114,7 +115,7 @@ type pages struct {
 	// frame writes a page around a body, as Options.Page does.
 	frame     func(w http.ResponseWriter, r *http.Request, status int, title string, body template.HTML)
 	mode      string
-	emergency bool // people log in at the identity provider, and by a password if that is down
+	emergency bool // people log in at the identity provider, and by a password if it is down
 }
 
 // write writes the page whose template has this name.
@@ -128,7 +129,7 @@ func (p *pages) write(w http.ResponseWriter, r *http.Request, status int, title,
 	p.frame(w, r, status, title, template.HTML(body.String())) //nolint:gosec // html/template has made it
 }
 
-// barePage is a page without the console's looks.
+// barePage writes a page without the console's design.
 func barePage(w http.ResponseWriter, _ *http.Request, status int, title string, body template.HTML) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
@@ -143,7 +144,8 @@ func (p *pages) say(w http.ResponseWriter, r *http.Request, status int, title, w
 	p.write(w, r, status, title, "say", view{Text: why})
 }
 
-// sendToLogin answers a request without a session. A form that was sent is not lost: the user logs in beside it and sends it again.
+// sendToLogin answers a request without a session. A form that was sent is not lost: the user logs in in another tab
+// and sends it again.
 func (p *pages) sendToLogin(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case isFragment(r):
@@ -155,7 +157,7 @@ func (p *pages) sendToLogin(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// local returns an address of this console, or / for any other.
+// local returns next if it is an address of this console other than those for logging in and out, and / otherwise.
 func local(next string) string {
 	u, err := url.Parse(next)
 	odd := strings.ContainsFunc(next, func(r rune) bool { return r == '\\' || unicode.IsControl(r) || unicode.IsSpace(r) })
@@ -168,7 +170,7 @@ func local(next string) string {
 	return (&url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery}).String()
 }
 
-// shown is a name that a stranger typed.
+// shown returns a text that a stranger chose, cut to 64 characters and made harmless.
 func shown(name string) string {
 	runes := []rune(name)
 	return text.Clean(string(runes[:min(len(runes), 64)]))

@@ -17,7 +17,7 @@ import (
 	"bobosync/shared/login"
 )
 
-// TestEachRole: what each may see, and what the others are told.
+// TestEachRole checks what each role may see, and what the others get to read instead.
 func TestEachRole(t *testing.T) {
 	t.Parallel()
 
@@ -47,7 +47,8 @@ func TestEachRole(t *testing.T) {
 	}
 }
 
-// TestWhoIsNobodyLosesNothing: scripts get a status, and a form that was typed is not sent elsewhere.
+// TestWhoIsNobodyLosesNothing checks that without a session scripts get a status, and a form that was typed is not sent
+// elsewhere.
 func TestWhoIsNobodyLosesNothing(t *testing.T) {
 	t.Parallel()
 	d := file(t)
@@ -80,7 +81,8 @@ func TestLoginGoesWhereItWasAskedFor(t *testing.T) {
 	}
 }
 
-// TestGuessingIsSlow: five failures a minute, each with the same words whether there is the user or not.
+// TestGuessingIsSlow checks that five failures a minute are possible, each with the same words whether the user exists
+// or not.
 func TestGuessingIsSlow(t *testing.T) {
 	t.Parallel()
 
@@ -120,7 +122,7 @@ func TestGuessingIsSlow(t *testing.T) {
 	}
 }
 
-// TestThrottle: names cannot be tried one after the other, and what is remembered is bounded.
+// TestThrottle checks that names cannot be tried one after the other, and that what is remembered is bounded.
 func TestThrottle(t *testing.T) {
 	t.Parallel()
 
@@ -154,7 +156,8 @@ func TestThrottle(t *testing.T) {
 	require.Less(t, len(th.tries), 5)
 }
 
-// TestTheFileOfUsersIsReadAgain: who is removed, or has another role or password, is out; a broken file changes nothing.
+// TestTheFileOfUsersIsReadAgain checks that a user who is removed, or gets another role or password, is logged out, and
+// that a broken file changes nothing.
 func TestTheFileOfUsersIsReadAgain(t *testing.T) {
 	t.Parallel()
 	path := usersFile(t)
@@ -174,7 +177,8 @@ func TestTheFileOfUsersIsReadAgain(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, d.logIn("olga", password, "/").Code)
 }
 
-// TestAFileOfUsersThatIsMendedIsRead: doing what the log says, which changes neither its time nor its size, is enough.
+// TestAFileOfUsersThatIsMendedIsRead checks that doing what the log says is enough, although that changes neither the
+// file's time nor its size.
 func TestAFileOfUsersThatIsMendedIsRead(t *testing.T) {
 	t.Parallel()
 	path := usersFile(t)
@@ -203,7 +207,8 @@ func TestAFileOfUsersThatOthersMayWriteIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "CONSOLE_USERS_FILE")
 }
 
-// TestLinkOpensOnce: what bobosync console open prints shows a button, which works once and for a minute.
+// TestLinkOpensOnce checks that the link that bobosync console open prints shows a button, which works once and for a
+// minute.
 func TestLinkOpensOnce(t *testing.T) {
 	t.Parallel()
 	d := open(t, Config{Mode: ModeLink})
@@ -234,7 +239,7 @@ func TestLinkOpensOnce(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, use(link[strings.Index(link, "t=")+2:]))
 	require.Contains(t, d.get("/login").Body.String(), "bobosync console open")
 
-	// A link's key is no key of cookies, and there is no password to try.
+	// The key of links is not the key of cookies, and there is no password to try.
 	key, err := os.ReadFile(filepath.Join(d.dir, login.KeyFile))
 	require.NoError(t, err)
 
@@ -243,7 +248,8 @@ func TestLinkOpensOnce(t *testing.T) {
 	require.Equal(t, http.StatusMethodNotAllowed, d.logIn("olga", password, "/").Code)
 }
 
-// TestWall: the token opens the wall's page, for the page's own fetches too, and ends nobody's session.
+// TestWall checks that the token opens the wall's page, that it is enough for what the page fetches, and that it ends
+// nobody's session.
 func TestWall(t *testing.T) {
 	t.Parallel()
 	cfg := Config{Mode: ModeFile, UsersFile: usersFile(t), WallToken: config.Secret(strings.Repeat("w", 20)), SessionKey: config.Secret(strings.Repeat("k", 32))}

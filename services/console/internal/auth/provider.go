@@ -1,6 +1,7 @@
 package auth
 
-// The identity provider that people log in at by OpenID Connect: what it says of itself, and what to believe of what it says of them.
+// The identity provider where people log in by OpenID Connect: what it says of itself, and how far to believe what it
+// says of users.
 
 import (
 	"context"
@@ -20,15 +21,16 @@ import (
 )
 
 const (
-	// providerTimeout is how long the provider may take for one answer, and maxAnswer how long an answer may be, in bytes.
+	// providerTimeout is how long the provider may take for one answer, and maxAnswer how long an answer may be, in
+	// bytes.
 	providerTimeout = 10 * time.Second
 	maxAnswer       = 1 << 20
-	// findEvery is how long after a failure the provider is asked again what it says of itself.
+	// findEvery is how long after a failure the provider is asked for its configuration again.
 	findEvery = 3 * time.Second
 )
 
-// provider is where people log in. Its configuration is fetched at the first login, so that the console needs it for
-// nothing else. It may be used by several goroutines.
+// provider is where people log in. Its configuration is fetched at the first login, so that the console needs the
+// provider for nothing else. It may be used by several goroutines.
 type provider struct {
 	cfg   Config
 	web   *http.Client
@@ -40,7 +42,7 @@ type provider struct {
 	failed  time.Time
 }
 
-// endpoints are what a provider says of itself.
+// endpoints is what a provider says of itself.
 type endpoints struct {
 	login  *oauth2.Config
 	tokens *oidc.IDTokenVerifier
@@ -48,7 +50,7 @@ type endpoints struct {
 	end string
 }
 
-// newProvider makes a provider whose answers come the way that is set for all calls out of this network.
+// newProvider returns a provider that is reached the way that is set for all calls out of this network.
 func newProvider(cfg Config, clock func() time.Time) (*provider, error) {
 	web, err := athoc.NewWeb(athoc.Config{
 		CACertPath: cfg.SSLCertPath, HTTPProxy: cfg.HTTPProxy, HTTPSProxy: cfg.HTTPSProxy, NoProxy: cfg.NoProxy, Timeout: providerTimeout,
@@ -62,7 +64,7 @@ func newProvider(cfg Config, clock func() time.Time) (*provider, error) {
 	return &provider{cfg: cfg, web: web, clock: clock}, nil
 }
 
-// bounded fails the reading of answers that are too long.
+// bounded makes reading an answer fail if the answer is too long.
 type bounded struct{ http.RoundTripper }
 
 // RoundTrip implements [http.RoundTripper].
@@ -75,14 +77,15 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// mark changes with the provider, and with which groups have which role.
+// mark returns a text that changes with the provider, and with which groups have which role.
 func (p *provider) mark() string {
 	return markOf(strings.Join([]string{
 		p.cfg.Issuer, p.cfg.ClientID, p.cfg.GroupsClaim, strings.Join(p.cfg.Operators, "\n"), strings.Join(p.cfg.Approvers, "\n"),
 	}, "\n\n"))
 }
 
-// find returns the provider's configuration. While it does not answer, only one request at a time asks it, and not at once again.
+// find returns the provider's configuration. While the provider does not answer, requests ask it one at a time, and not
+// again before findEvery has passed.
 func (p *provider) find(ctx context.Context) (*endpoints, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -129,13 +132,13 @@ func (p *provider) ask(ctx context.Context) (*endpoints, error) {
 	return e, nil
 }
 
-// trustworthy reports whether nobody on the way to an address can read or change what is said there.
+// trustworthy reports whether nobody on the way to an address can read or change what is sent.
 func trustworthy(address string) bool {
 	u, err := url.Parse(address)
 	return err == nil && u.User == nil && u.Hostname() != "" && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()))
 }
 
-// The reasons for which a login is not believed; their texts are for the user.
+// The reasons why a login is not believed; their texts are for the user.
 var (
 	errAway     = errors.New("the login service does not answer as it should: the console's log says how")
 	errRefuses  = errors.New("the login service does not accept what the console sends it: the console's log says why")
@@ -144,7 +147,8 @@ var (
 	errNameless = errors.New("the login service's answer names nobody in a way that can be recorded")
 )
 
-// person exchanges the code that a browser has brought for its user. The first error is for the user, the second for the log.
+// person exchanges the code that a browser has brought for the identity of its user. The first error is for the user,
+// the second for the log.
 func (p *provider) person(ctx context.Context, code string, t *try) (who Identity, said, cause error) {
 	e, err := p.find(ctx)
 	if err != nil {
@@ -184,7 +188,8 @@ func (p *provider) person(ctx context.Context, code string, t *try) (who Identit
 	return who, nil, nil
 }
 
-// believe reads whom a token is about, and what he may do. Its signature, issuer, audience and time have been verified.
+// believe returns whom a token is about, and that user's role. The token's signature, issuer, audience and time have
+// been verified.
 func (p *provider) believe(token *oidc.IDToken, t *try) (Identity, error) {
 	if token.Nonce != t.Nonce {
 		return Identity{}, errors.New("the token is for another login: its nonce is another one")
@@ -217,13 +222,13 @@ func (p *provider) believe(token *oidc.IDToken, t *try) (Identity, error) {
 	return who, nil
 }
 
-// recordable reports whether a name can stand in the audit: it is there, hides nothing, and looks like nothing that the console itself writes
-// beside it.
+// recordable reports whether a name can be recorded in the audit: it is not empty or too long, hides nothing, and looks
+// like nothing that the console itself writes next to it.
 func recordable(name string) bool {
 	return name != "" && len(name) <= maxName && text.Clean(name) == name && strings.TrimSpace(name) == name && !strings.ContainsAny(name, "()")
 }
 
-// texts are those of a claim that is one or a list of them.
+// texts returns the strings of a claim that is a string or a list of strings.
 func texts(claim any) (all []string) {
 	switch claim := claim.(type) {
 	case string:
@@ -239,7 +244,7 @@ func texts(claim any) (all []string) {
 	return all
 }
 
-// leave is where a browser logs out at the provider, which then leads it back here; empty if it cannot.
+// leave returns where a browser logs out at the provider, which then leads it back here; empty if it cannot.
 func (p *provider) leave(ctx context.Context) string {
 	e, err := p.find(ctx)
 	if err != nil || e.end == "" {

@@ -13,18 +13,19 @@ import (
 	"bobosync/shared/text"
 )
 
-// maxName bounds a name that a proxy gives, in bytes.
+// maxName bounds a name, in bytes.
 const maxName = 256
 
 var errProxy = errors.New("the proxy in front of the console named nobody, or several at once: its settings need a look")
 
-// proxies are those in front of the console, and what they are believed. They may be used by several goroutines.
+// proxies knows the proxies in front of the console, and how far they are believed. It may be used by several
+// goroutines.
 type proxies struct {
 	cfg     Config
 	trusted []netip.Prefix
 }
 
-// newProxies takes the proxies from settings that are valid.
+// newProxies returns the proxies of valid settings.
 func newProxies(cfg Config) *proxies {
 	p := &proxies{cfg: cfg}
 	for _, text := range cfg.TrustedProxies {
@@ -36,8 +37,8 @@ func newProxies(cfg Config) *proxies {
 	return p
 }
 
-// identify returns the user whom a trusted proxy names, and removes the headers from all other requests. It returns errProxy if a proxy
-// names a user in a way that cannot be believed.
+// identify returns the user whom a trusted proxy names, and removes the headers from all other requests. It returns
+// errProxy if a proxy names a user in a way that cannot be believed.
 func (p *proxies) identify(r *http.Request) (asker, error) {
 	if p.cfg.Mode != ModeProxy {
 		return asker{}, nil
@@ -80,8 +81,8 @@ func (p *proxies) groups(r *http.Request) (groups []string) {
 	return groups
 }
 
-// roleOfGroups is the highest role that one of the groups gives; without any it is Viewer. A group has a name: one comma too many, in a
-// setting or in what a proxy lists, names none.
+// roleOfGroups returns the highest role that one of the groups gives, and Viewer if none gives a role. A group has a
+// name, so a stray comma in a setting, or in what a proxy lists, names none.
 func (c Config) roleOfGroups(groups []string) Role {
 	in := func(of []string) bool {
 		return slices.ContainsFunc(of, func(g string) bool {
@@ -103,14 +104,15 @@ func (p *proxies) trusts(peer netip.Addr) bool {
 	return slices.ContainsFunc(p.trusted, func(network netip.Prefix) bool { return network.Contains(peer) })
 }
 
-// peerOf is who is at the other end of the connection.
+// peerOf returns the address at the other end of the connection.
 func peerOf(r *http.Request) netip.Addr {
-	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // what is no address is in no network
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // an invalid address is in no network
 	return peer.Addr().Unmap().WithZone("")
 }
 
-// addressOf is where a request comes from: the other end of the connection, or what trusted proxies say, the last first, up to the first
-// that is not one of them.
+// addressOf returns where a request comes from: the other end of the connection or, while that is a trusted proxy, the
+// address that the proxy reports. X-Forwarded-For is followed from its last address to the first that is not a trusted
+// proxy.
 func (p *proxies) addressOf(r *http.Request) string {
 	addr := peerOf(r)
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
@@ -130,7 +132,7 @@ func (p *proxies) addressOf(r *http.Request) string {
 	return addr.String()
 }
 
-// hopOf reads an address as proxies write it: some, such as IIS, with a port.
+// hopOf parses an address as proxies write it; some, such as IIS, add a port.
 func hopOf(text string) (netip.Addr, error) {
 	if with, err := netip.ParseAddrPort(text); err == nil {
 		return with.Addr(), nil

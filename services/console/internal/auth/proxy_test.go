@@ -13,7 +13,7 @@ func proxied(t *testing.T) *door {
 
 	return open(t, Config{
 		Mode: ModeProxy, URL: "https://console.example.org", Header: "Remote-User", GroupsHeader: "Remote-Groups", TrustedProxies: []string{"10.1.2.3", "fd00::/64"},
-		Operators: []string{"duty officers", "ops", ""}, Approvers: []string{"gold", " "}, // as of "gold, "
+		Operators: []string{"duty officers", "ops", ""}, Approvers: []string{"gold", " "}, // as read from "gold, "
 	}, func(o *Options) { o.Addr = "0.0.0.0:8470" })
 }
 
@@ -61,7 +61,8 @@ func TestAProxyNamesPeople(t *testing.T) {
 	}
 }
 
-// TestAHeaderIsTakenFromOthers: no page can see what somebody else has written there.
+// TestAHeaderIsTakenFromOthers checks that the headers are removed from requests of others, so that no page sees what
+// somebody else has written there.
 func TestAHeaderIsTakenFromOthers(t *testing.T) {
 	t.Parallel()
 	d := proxied(t)
@@ -73,7 +74,8 @@ func TestAHeaderIsTakenFromOthers(t *testing.T) {
 	require.Empty(t, seen.Values("Remote-Groups"))
 }
 
-// TestHeadersOfAProxyMeanNothingElsewhere: with another way to log in they are what anybody writes.
+// TestHeadersOfAProxyMeanNothingElsewhere checks that with another way to log in the headers mean nothing, since
+// anybody may write them.
 func TestHeadersOfAProxyMeanNothingElsewhere(t *testing.T) {
 	t.Parallel()
 	d := file(t)

@@ -1,6 +1,6 @@
 package auth
 
-// Sessions, which lie in a sealed cookie of the browser.
+// Sessions, which are kept in a sealed cookie of the browser.
 
 import (
 	"context"
@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// idleLife is how long a session lasts in which nothing is asked, and wholeLife how long any lasts: a shift.
+	// idleLife is how long a session lasts without any request, and wholeLife how long any session lasts: a shift.
 	idleLife  = 30 * time.Minute
 	wholeLife = 12 * time.Hour
-	// renewAfter is how much of idleLife may have gone by before the cookie is written again.
+	// renewAfter is how much of idleLife may have passed before the cookie is written again.
 	renewAfter = time.Minute
 )
 
-// The ways to log in, as Identity.How.
+// The ways to log in, as in Identity.How.
 const (
 	howPassword = "password"
 	howLink     = "link"
@@ -44,7 +44,7 @@ type session struct {
 	Mark string `json:"m,omitempty"`
 }
 
-// newSession begins a session; it has nothing of one that was before.
+// newSession returns a new session, which takes nothing over from an earlier one.
 func newSession(who Identity, mark string, now time.Time) *session {
 	return &session{ID: rand.Text(), Name: who.Name, Role: who.Role, How: who.How, Subject: who.Subject, Started: now.Unix(), Seen: now.Unix(), Mark: mark}
 }
@@ -66,7 +66,7 @@ func (s *session) ends() time.Time {
 
 func (s *session) lasts(now time.Time) bool { return now.Before(s.ends()) }
 
-// renewed is the session with this moment as the last at which it was seen, or nil if there is no need yet.
+// renewed returns the session with now as the time when it was last seen, or nil if there is no need to renew it yet.
 func (s *session) renewed(now time.Time) *session {
 	if now.Sub(time.Unix(s.Seen, 0)) < renewAfter {
 		return nil
@@ -78,19 +78,19 @@ func (s *session) renewed(now time.Time) *session {
 	return &again
 }
 
-// sessions are those of all users. They may be used by several goroutines.
+// sessions manages the sessions of all users. It may be used by several goroutines.
 type sessions struct {
 	cookie cookie
 	ended  *ended
 	clock  func() time.Time
 	log    *slog.Logger
-	// users, links and provider are what people log in by; what the settings leave out is nil.
+	// users, links and provider are what people log in by; those that the settings leave out are nil.
 	users    *users
 	links    *login.Links
 	provider *provider
 }
 
-// identify returns the user whose session the request has, if that lasts.
+// identify returns the user whose session the request carries, if the session still lasts.
 func (s *sessions) identify(r *http.Request) asker {
 	one := readSession(r, s.cookie)
 	if one == nil || !one.lasts(s.clock()) || s.ended.has(one) || !s.stillKnown(one) {
@@ -100,7 +100,8 @@ func (s *sessions) identify(r *http.Request) asker {
 	return asker{Identity{Name: one.Name, Role: one.Role, How: one.How, Subject: one.Subject}, one}
 }
 
-// stillKnown reports whether he could log in as he did: by a line in the file that is what it was, by the same provider and groups, by a link.
+// stillKnown reports whether the user could log in again as before: by an unchanged line in the file, by the same
+// provider and groups, or by a link.
 func (s *sessions) stillKnown(one *session) bool {
 	switch one.How {
 	case howPassword:
@@ -112,7 +113,7 @@ func (s *sessions) stillKnown(one *session) bool {
 	}
 }
 
-// whileLasts gives a stream's context an end when the session ends: by itself, or since somebody ended it.
+// whileLasts returns a context for a stream that ends when the session does: by itself, or because somebody ended it.
 func (s *sessions) whileLasts(ctx context.Context, one *session) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, one.ends().Sub(s.clock()))
 	var following sync.WaitGroup
@@ -131,7 +132,7 @@ func (s *sessions) whileLasts(ctx context.Context, one *session) (context.Contex
 	}
 }
 
-// begin starts a session with an id of its own, ends the one that the browser had, and sends the browser to next.
+// begin starts a session with an id of its own, ends the session that the browser had, and sends the browser to next.
 func (s *sessions) begin(w http.ResponseWriter, r *http.Request, who Identity, mark, next string) {
 	if before := askerOf(r.Context()).session; before != nil {
 		s.ended.add(r.Context(), before)
@@ -142,7 +143,7 @@ func (s *sessions) begin(w http.ResponseWriter, r *http.Request, who Identity, m
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 
-// end ends the request's session for all consoles.
+// end ends the request's session at all consoles.
 func (s *sessions) end(w http.ResponseWriter, r *http.Request) {
 	if one := askerOf(r.Context()).session; one != nil {
 		s.ended.add(r.Context(), one)

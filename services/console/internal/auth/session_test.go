@@ -18,7 +18,7 @@ func TestSessionsEnd(t *testing.T) {
 	t.Parallel()
 
 	for about, c := range map[string]struct {
-		pause time.Duration // between what is done
+		pause time.Duration // between requests
 		times int
 		lasts bool
 	}{
@@ -47,7 +47,7 @@ func TestSessionsEnd(t *testing.T) {
 	}
 }
 
-// TestStreamsKeepNobodyIn: what stays open or asks by itself is no reason to go on.
+// TestStreamsKeepNobodyIn checks that requests that stay open, or that a page sends by itself, do not extend a session.
 func TestStreamsKeepNobodyIn(t *testing.T) {
 	t.Parallel()
 	d := file(t)
@@ -63,7 +63,7 @@ func TestStreamsKeepNobodyIn(t *testing.T) {
 	d.is(isNobody)
 }
 
-// TestASessionIsTold: a page can ask how long it goes on, and a person can go on.
+// TestASessionIsTold checks that a page can ask how long its session lasts, and that a user can extend it.
 func TestASessionIsTold(t *testing.T) {
 	t.Parallel()
 	d := file(t)
@@ -77,7 +77,7 @@ func TestASessionIsTold(t *testing.T) {
 	require.Contains(t, d.get("/session").Body.String(), `"ends":"`+start.Add(12*time.Hour).Format("2006-01-02T15:04"))
 }
 
-// TestForgedCookies: no cookie that the console has not made for this name is believed.
+// TestForgedCookies checks that only cookies that the console has made for this name are accepted.
 func TestForgedCookies(t *testing.T) {
 	t.Parallel()
 
@@ -114,19 +114,20 @@ func TestForgedCookies(t *testing.T) {
 		require.Equal(t, isNobody, strings.Join(strings.Split(d.who(), "|")[:3], "|"), about)
 	}
 
-	// A cookie that something else on this machine has put beside the right one changes nothing.
+	// A cookie that something else on this machine has set next to the right one changes nothing.
 	d.cookies[name] = &http.Cookie{Name: name, Value: good}
 	d.cookies["first"] = &http.Cookie{Name: name, Value: "x"}
 	d.is("victor|viewer|password")
 
-	// The same key, in another console.
+	// Another console with the same key accepts the cookie.
 	again := open(t, Config{Mode: ModeFile, UsersFile: users, SessionKey: key})
 	again.cookies[name] = &http.Cookie{Name: name, Value: good}
 	again.auth.sessions.ended.known = true
 	again.is("victor|viewer|password")
 }
 
-// TestNoSessionIsFixed: who logs in gets another session than the browser had, and that one is over.
+// TestNoSessionIsFixed checks that a user who logs in gets another session than the browser had, and that the old one
+// has ended.
 func TestNoSessionIsFixed(t *testing.T) {
 	t.Parallel()
 	d := file(t)
@@ -140,7 +141,7 @@ func TestNoSessionIsFixed(t *testing.T) {
 	d.is(isNobody)
 }
 
-// TestLoggedOutIsOut: also for who kept the cookie.
+// TestLoggedOutIsOut checks that a session has ended after logging out, even for somebody who kept the cookie.
 func TestLoggedOutIsOut(t *testing.T) {
 	t.Parallel()
 	d := file(t)
@@ -153,7 +154,7 @@ func TestLoggedOutIsOut(t *testing.T) {
 	d.is(isNobody)
 }
 
-// TestCookies: by TLS they have the prefix that binds them to this host.
+// TestCookies checks that cookies set over TLS have the prefix that binds them to this host.
 func TestCookies(t *testing.T) {
 	t.Parallel()
 
@@ -182,7 +183,8 @@ func TestCookies(t *testing.T) {
 	}
 }
 
-// TestAStreamEndsWithItsSession: by itself, by logging out, and when the user is no more.
+// TestAStreamEndsWithItsSession checks that a stream ends when its session ends by itself, when the user logs out, and
+// when the user is removed.
 func TestAStreamEndsWithItsSession(t *testing.T) {
 	t.Parallel()
 

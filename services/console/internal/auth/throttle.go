@@ -10,11 +10,12 @@ import (
 )
 
 const (
-	// failuresEach is how many failures in throttleTime an address may have with a name, and failuresAddress with all names.
+	// failuresEach is how many failures an address may have with one name in throttleTime, and failuresAddress how many
+	// with all names.
 	failuresEach    = 5
 	failuresAddress = 20
 	throttleTime    = time.Minute
-	// maxTried bounds what is remembered; beyond it everybody waits.
+	// maxTried bounds how many addresses and names are remembered; beyond it everybody has to wait.
 	maxTried = 20_000
 )
 
@@ -29,7 +30,8 @@ func newThrottle(clock func() time.Time) *throttle {
 	return &throttle{clock: clock, tries: map[string][]time.Time{}}
 }
 
-// begin counts a try as a failure and returns true, or false if there were too many. A success takes it back with forget.
+// begin counts a try as a failure and returns true, or returns false if there were too many. After a success, forget
+// takes the try back.
 func (t *throttle) begin(address, name string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -67,7 +69,7 @@ func (t *throttle) forget(address, name string) {
 	}
 }
 
-// recent drops what is too old to count.
+// recent drops the tries that are too old to count, and returns the others.
 func (t *throttle) recent(key string, now time.Time) []time.Time {
 	tries := t.tries[key]
 	for len(tries) > 0 && now.Sub(tries[0]) >= throttleTime {
@@ -84,8 +86,8 @@ func (t *throttle) recent(key string, now time.Time) []time.Time {
 	return tries
 }
 
-// keys are what failures are counted by. The owner of one IPv6 address has all of its /64. A name is what a stranger typed, and may be as long as
-// a form: its hash takes the same room whatever he typed.
+// keys returns the keys by which failures are counted. The owner of one IPv6 address has all of its /64. A name is
+// whatever a stranger typed, and may be as long as a form; its hash takes the same room whatever the name.
 func keys(address, name string) (each, all string) {
 	if ip, err := netip.ParseAddr(address); err == nil && ip.Is6() && !ip.Is4In6() {
 		if p, err := ip.Prefix(64); err == nil {

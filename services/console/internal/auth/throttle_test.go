@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestLongNamesAreNotKept: a stranger who tries names as long as a form can be, from one address and as often as he may, takes no memory.
+// TestLongNamesAreNotKept checks that a stranger who tries names as long as a form can be, from one address and as
+// often as allowed, takes up no memory.
 func TestLongNamesAreNotKept(t *testing.T) {
 	t.Parallel()
 
@@ -32,7 +33,7 @@ func TestLongNamesAreNotKept(t *testing.T) {
 	require.Less(t, kept, 1<<20, "bytes of what strangers typed")
 }
 
-// TestLongNamesAreToldApart: those that begin alike do not share their failures.
+// TestLongNamesAreToldApart checks that long names that begin alike do not share their failures.
 func TestLongNamesAreToldApart(t *testing.T) {
 	t.Parallel()
 

@@ -23,12 +23,12 @@ type users struct {
 	log  *slog.Logger
 
 	mu    sync.Mutex
-	stamp string // of the file that was read
-	wrong string // why that cannot be used; empty if it can
+	stamp string // of the file when it was last read
+	wrong string // why the file with that stamp cannot be used; empty if it can
 	all   map[string]login.User
 }
 
-// openUsers reads the file; it must have a user.
+// openUsers reads the file, which must have at least one user.
 func openUsers(path string, log *slog.Logger) (*users, error) {
 	u := &users{path: path, log: log}
 
@@ -78,7 +78,7 @@ func readUsers(path string) (map[string]login.User, error) {
 	return all, nil
 }
 
-// stampOf changes when a file does.
+// stampOf returns a text that changes when a file does.
 func stampOf(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -88,8 +88,8 @@ func stampOf(path string) (string, error) {
 	return fmt.Sprint(info.ModTime().UnixNano(), info.Size()), nil
 }
 
-// get returns a user as the file has him now; as long as the file cannot be used, its previous content holds, and it is tried again: what
-// mends it, such as another mode or owner, need not change its stamp.
+// get returns a user as the file has them now. As long as the file cannot be used, its previous content stays in force,
+// and the file is tried again: what repairs it, such as another mode or owner, need not change its stamp.
 func (u *users) get(name string) login.User {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -112,7 +112,7 @@ func (u *users) get(name string) login.User {
 	return u.all[name]
 }
 
-// mark is a text that changes when the user's role or password does, or when he is gone.
+// mark returns a text that changes when the user's role or password does, or when the user is gone.
 func (u *users) mark(name string) string { return markOf(u.get(name).Mark()) }
 
 func markOf(text string) string {

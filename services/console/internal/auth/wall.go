@@ -11,12 +11,12 @@ import (
 	"bobosync/shared/config"
 )
 
-// wallQuery is the field of the address that holds the token.
+// wallQuery is the query parameter that holds the token.
 const wallQuery = "token"
 
 // wall lets the wall's screen in. It may be used by several goroutines.
 type wall struct {
-	token  config.Secret // empty if no screen may come in
+	token  config.Secret // empty if no screen is let in
 	cookie cookie
 }
 
@@ -39,8 +39,8 @@ func (l *wall) isToken(token string) bool {
 	return l.token != "" && subtle.ConstantTimeCompare(given[:], right[:]) == 1
 }
 
-// keep gives a screen that has the token in its address a cookie for what the page fetches. The address stays as it is, so that the
-// screen can load it again after anything.
+// keep gives a screen that has the token in its address a cookie for what the page fetches. The address stays as it is,
+// so that the screen can load it again at any time.
 func (l *wall) keep(w http.ResponseWriter, r *http.Request, now time.Time) {
 	if l.isToken(r.URL.Query().Get(wallQuery)) {
 		who := Identity{Role: Wall, How: howWall}

@@ -1,5 +1,5 @@
-// Package snapshot polls the status of all services for all viewers of pages: once a second while there are any, seldom otherwise.
-// Many viewers cost the services as much as one.
+// Package snapshot polls the status of all services for everybody who views pages: once a second while somebody does,
+// seldom otherwise. Many viewers cost the services as much as one.
 package snapshot
 
 import (
@@ -23,9 +23,9 @@ const (
 type Snapshot struct {
 	Facts   verdict.Facts
 	Verdict verdict.Verdict
-	// Known are the last facts that could be had; they are Facts unless the broker is away.
+	// Known are the last facts that could be had: they differ from Facts only while the broker is away.
 	Known verdict.Facts
-	// Begun and Taken are when taking it began and ended, and Number counts the looks.
+	// Begun and Taken are when the poll began and ended, and Number counts the polls.
 	Begun, Taken time.Time
 	Number       int
 }
@@ -38,12 +38,13 @@ type Collector struct {
 	mu       sync.Mutex
 	latest   Snapshot
 	began    time.Time
-	changes  time.Time // when something was last changed from here
+	changes  time.Time // when something was last changed from this console
 	watchers int
 	changed  chan struct{}
 }
 
-// New makes a collector that asks with observe. Until that was done once, its snapshot says that nobody can tell how things are.
+// New returns a collector that polls with observe. Until the first poll has ended, its snapshot says that nobody can
+// tell how things are.
 func New(observe func(context.Context) (verdict.Facts, error)) *Collector {
 	facts := verdict.Facts{At: time.Now(), Unreachable: &verdict.Unreachable{
 		Cause: verdict.CauseBroker, Text: "the console has just started, and nobody has answered it yet", Do: "wait some seconds: it says then what is wrong, if anything is",
@@ -57,7 +58,7 @@ func judge(facts verdict.Facts) verdict.Verdict {
 	return verdict.Judge(facts, verdict.Limits{SilentAfter: verdict.DefaultSilentAfter})
 }
 
-// Run looks again and again until ctx ends.
+// Run polls again and again until ctx ends.
 func (c *Collector) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -78,7 +79,8 @@ func (c *Collector) Run(ctx context.Context) error {
 	}
 }
 
-// wait keeps the least time between two looks, unless something was changed from here; it reports false if ctx ended.
+// wait keeps the least time between two polls, unless something was changed from this console. It returns false if ctx
+// ended.
 func (c *Collector) wait(ctx context.Context) bool {
 	c.mu.Lock()
 
@@ -144,7 +146,8 @@ func (c *Collector) Latest() (Snapshot, <-chan struct{}) {
 	return c.latest, c.changed
 }
 
-// Fresh returns a snapshot for a page: one of now, that has seen what was changed from here, unless that takes too long.
+// Fresh returns a snapshot for a page: a recent one that includes what was changed from this console, unless getting it
+// takes too long.
 func (c *Collector) Fresh(ctx context.Context) Snapshot {
 	ctx, cancel := context.WithTimeout(ctx, freshTimeout)
 	defer cancel()
@@ -166,7 +169,7 @@ func (c *Collector) Fresh(ctx context.Context) Snapshot {
 	}
 }
 
-// Changed notes that something was changed from here just now, so that no page shows what was before.
+// Changed records that something was changed from this console just now, so that no page shows what was there before.
 func (c *Collector) Changed() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -180,7 +183,7 @@ func (c *Collector) changedSince(t time.Time) bool {
 	return c.changes.After(t)
 }
 
-// Watch makes it poll once a second until stop is called.
+// Watch makes the collector poll once a second until stop is called.
 func (c *Collector) Watch() (stop func()) {
 	c.add(1)
 	c.hurry()

@@ -1,6 +1,6 @@
 package web
 
-// Asking the services for a page.
+// Asking the services what a page needs.
 
 import (
 	"context"
@@ -18,7 +18,7 @@ const askTimeout = 10 * time.Second
 
 func (q *Request) operator() bool { return q.who.Role >= auth.Operator }
 
-// ask asks a service with the key that looks.
+// ask asks a service with the key for reading pages.
 func ask[Res, Req any](q *Request, service topology.Service, endpoint string, req Req) (Res, error) {
 	return askWith[Res](q, q.reads, service, endpoint, req)
 }
@@ -37,7 +37,7 @@ func askWith[Res, Req any](q *Request, connect func(context.Context) (*bus.Conn,
 	return client.Ask[Res](ctx, conn, service, endpoint, req)
 }
 
-// address is a path with a query; empty values are left out.
+// address returns a path with a query; empty values are left out.
 func address(path string, pairs ...string) string {
 	q := url.Values{}
 	for i := 0; i+1 < len(pairs); i += 2 {

@@ -1,6 +1,7 @@
 package web
 
-// What pages are dressed with. Names hold the hash of the content, so that a browser may keep them for ever.
+// The style sheet, scripts and images of pages. Their names hold the hash of the content, so that browsers may keep
+// them forever.
 
 import (
 	"bytes"
@@ -14,18 +15,20 @@ import (
 	"time"
 )
 
-// The scripts of htmx 4.0.1, as npm has them (htmx.org, dist/htmx.min.js and dist/ext/hx-sse.min.js), lie here with their licence.
+// The scripts of htmx 4.0.1, as npm has them (htmx.org, dist/htmx.min.js and dist/ext/hx-sse.min.js), lie here with
+// their licence.
 //
 //go:embed assets
 var assetFiles embed.FS
 
-// assets are the files by the names that they are served under, and those names by the plain ones.
+// assets has the files by the names under which they are served, and those names by the plain ones.
 type assets struct {
 	content map[string][]byte
 	names   map[string]string
 }
 
-// parts are the files that make up each asset. htmx begins when its script has run, so what it is extended with has to be in the same one.
+// parts lists the files that make up each asset. htmx starts as soon as its script has run, so its extensions have to
+// be in the same asset.
 var parts = map[string][]string{
 	"console.css": {"console.css"}, "console.js": {"console.js"}, "live.js": {"htmx.min.js", "hx-sse.min.js", "trusted.js"},
 	"ok.svg": {"ok.svg"}, "warning.svg": {"warning.svg"}, "problem.svg": {"problem.svg"}, "dead.svg": {"dead.svg"},
@@ -54,7 +57,7 @@ func loadAssets() (assets, error) {
 	return a, nil
 }
 
-// path is where an asset is to be had.
+// path returns the address of an asset.
 func (a assets) path(name string) (string, error) {
 	hashed, known := a.names[name]
 	if !known {

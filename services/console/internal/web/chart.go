@@ -1,6 +1,6 @@
 package web
 
-// Pictures made here: a bar of outcomes. Each says in words what it shows.
+// Pictures that the console draws: a bar of outcomes. Each says in words what it shows.
 
 import (
 	"fmt"

@@ -15,7 +15,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// decisionsPage shows what waits, with what happens either way, and what was decided. It names no persons.
+// decisionsPage shows what waits, what happens either way, and what was decided. It names no persons.
 func decisionsPage(q *Request) (*Page, error) {
 	held, err := ask[control.HeldAnswer](q, topology.Resolver, control.Held, control.Nothing{})
 	if err != nil {
@@ -88,7 +88,7 @@ func heldMapping(q *Request, h control.HeldMapping) Block {
 	}}
 }
 
-// decisionPage shows what an approval leads to, and who is in it.
+// decisionPage shows what an approval of a mass change leads to, and whom it affects.
 func decisionPage(q *Request) (*Page, error) {
 	conn, err := q.connection(q.orders)
 	if err != nil {
@@ -122,7 +122,7 @@ func decisionPage(q *Request) (*Page, error) {
 	return p, nil
 }
 
-// fromFiles are those who are held, by the file that they come from.
+// fromFiles returns how many of those who are held come from each file.
 func fromFiles(set control.HeldSet, names map[string]string) (facts []Fact) {
 	for _, file := range slices.Sorted(maps.Keys(set.Files)) {
 		facts = append(facts, Fact{"From", words(fmt.Sprintf("%s: %s", fileName(file, names), text.Count(set.Files[file], "user")))})
@@ -130,7 +130,7 @@ func fromFiles(set control.HeldSet, names map[string]string) (facts []Fact) {
 	return facts
 }
 
-// fileName is a file's name, or the beginning of its id.
+// fileName returns a file's name or, if that is unknown, the beginning of its id.
 func fileName(id string, names map[string]string) string {
 	if name := names[id]; name != "" {
 		return name

@@ -1,6 +1,6 @@
 package web
 
-// What BOBO brings beside what it usually does, and the mapping of its ids to AtHoc's users.
+// What BOBO brings compared with what it usually brings, and the mapping of its ids to AtHoc's users.
 
 import (
 	"fmt"
@@ -21,7 +21,7 @@ func feedSubs(here string) []Link {
 	return []Link{{Text: "Feeds", Href: "/feeds", Here: here == "/feeds"}, {Text: "Mapping", Href: "/mapping", Here: here == "/mapping"}}
 }
 
-// weekFiles is how many files, the latest ones, the picture of the week is made of.
+// weekFiles is how many of the latest files the picture of the week is made of.
 const weekFiles = 2000
 
 func feedsPage(q *Request) (*Page, error) {
@@ -111,7 +111,8 @@ func weekStrip(files []control.FileState, now time.Time) template.HTML {
 	return template.HTML(b.String()) //nolint:gosec // it holds numbers alone
 }
 
-// mappingPage shows how old the mapping is, and the ids that are doubtful, which are for operators; they can search it.
+// mappingPage shows how old the mapping is. To operators it also shows the doubtful ids, and lets them search the
+// mapping.
 func mappingPage(q *Request) (*Page, error) {
 	r, err := ask[control.MappingReport](q, topology.Janitor, control.MappingShow, control.Nothing{})
 	if err != nil {

@@ -18,16 +18,16 @@ import (
 )
 
 const (
-	// maxFiles is how many files, the latest ones, the list goes through.
+	// maxFiles is how many of the latest files the list covers.
 	maxFiles = 500
 	// maxRows is how many rows of a file a page lists; the commands list all.
 	maxRows = 20_000
 )
 
-// errEnough ends the reading of rows.
+// errEnough stops the reading of rows.
 var errEnough = errors.New("enough rows")
 
-// filesPage lists open files first, and why they wait.
+// filesPage lists the files, open ones first, and says why those wait.
 func filesPage(q *Request) (*Page, error) {
 	open := q.url.Query().Get("open") != ""
 
@@ -101,7 +101,7 @@ func fileLevel(f control.FileState) verdict.Level {
 	return verdict.OK
 }
 
-// unreadable lists what in the input directory cannot be read.
+// unreadable lists what cannot be read in the input directory.
 func unreadable(q *Request, a control.FilesAnswer) *Block {
 	if len(a.Problems) == 0 {
 		return nil
@@ -120,7 +120,8 @@ func unreadable(q *Request, a control.FilesAnswer) *Block {
 	return &Block{Table: t}
 }
 
-// filePage shows one file: where it is and why, what became of its rows, and the rows that somebody may have to look after.
+// filePage shows one file: where it is and why, what became of its rows, and the rows that somebody may have to look
+// into.
 func filePage(q *Request) (*Page, error) {
 	conn, err := q.connection(q.reads)
 	if err != nil {
@@ -150,7 +151,7 @@ func filePage(q *Request) (*Page, error) {
 	return p, nil
 }
 
-// fileRows are the rows to look after; they can be sent back as CSV.
+// fileRows returns the rows to look into; they can be sent back as CSV.
 func fileRows(q *Request, f control.FileState) (*Table, error) {
 	t := &Table{
 		Caption: "Rows to look after", Columns: columns("File", ">Line", "Outcome", "Reason"), Empty: "No row was rejected or is dead, and AtHoc knows every worker in it.",
@@ -205,7 +206,7 @@ func fileHistory(q *Request, f control.FileState) *Table {
 	return t
 }
 
-// outcomes are a file's rows by what became of them, in the order in which a bar shows them.
+// outcomes returns the outcomes of a file's rows, in the order in which a bar shows them.
 func outcomes(f control.FileState) (names []string) {
 	for _, o := range event.Outcomes() {
 		if f.Outcomes[o.String()] > 0 {

@@ -13,7 +13,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// TestNothingIsKnownYet: as long as the first look at everything lasts, no page says OK.
+// TestNothingIsKnownYet checks that no page says OK until the first poll has ended.
 func TestNothingIsKnownYet(t *testing.T) {
 	t.Parallel()
 

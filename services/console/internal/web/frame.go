@@ -1,6 +1,6 @@
 package web
 
-// What all pages have: the verdict, banners, ways to the others, how it looks.
+// What all pages share: the verdict, banners, links to the other pages, and the look.
 
 import (
 	"html"
@@ -23,9 +23,9 @@ type frame struct {
 	Nav  []Link
 	Who  auth.Identity
 	Live string
-	// Again makes a browser without scripts load the page again, by an address that does not extend the session.
+	// Again makes a browser without scripts reload the page, by an address that does not extend the session.
 	Again template.HTMLAttr
-	Keep  bool // the page stays live in a tab that is not seen
+	Keep  bool // the page stays live in a tab that is not visible
 	Wall  bool
 
 	Theme, Back    string
@@ -36,18 +36,18 @@ type frame struct {
 	Anonymous      bool
 }
 
-// bar is the verdict on top of each page.
+// bar is the verdict at the top of each page.
 type bar struct {
 	Level   verdict.Level
 	Text    string
 	At      string
 	Zone    string
 	Banners []Line
-	// Away says that what is shown is what was last known, and Hidden that the sender may not know.
+	// Away says that the page shows what was last known, and Hidden that the sender may not see the verdict.
 	Away, Hidden bool
 }
 
-// navigation are the ways to the other pages: each with the paths that belong to it.
+// navigation has the links to the other pages, each with the paths that belong to it.
 var navigation = []struct {
 	text  string
 	least auth.Role
@@ -94,7 +94,7 @@ func (s *Site) frame(r *http.Request, q *Request, page *Page) *frame {
 	return f
 }
 
-// again is the attribute of a page that comes again by itself.
+// again returns the attribute that makes a page reload itself.
 func again(page *url.URL) template.HTMLAttr {
 	query := page.Query()
 	query.Set("refresh", "")
@@ -115,7 +115,7 @@ func navOf(q *Request, path string) (links []Link) {
 	return links
 }
 
-// barOf is the verdict for senders who may see it.
+// barOf returns the verdict, for senders who may see it.
 func barOf(q *Request) bar {
 	if q.who.Role == auth.Nobody {
 		return bar{Hidden: true}
@@ -131,7 +131,7 @@ func barOf(q *Request) bar {
 
 	if f.Pause.InForce(q.now()) {
 		paused := "PAUSED until " + text.When(f.Pause.Until)
-		if q.who.Role > auth.Wall { // the screen on the wall, which all can see, names nobody
+		if q.who.Role > auth.Wall { // the screen on the wall, which everybody can see, names nobody
 			paused += " by " + text.Clean(f.Pause.By) + ": " + text.Clean(f.Pause.Reason)
 		}
 
@@ -150,7 +150,7 @@ func barOf(q *Request) bar {
 	return b
 }
 
-// zone names the zone in which times are shown.
+// zone returns the name of the time zone in which times are shown.
 func zone(t time.Time) string {
 	name := time.Local.String()
 	short, _ := t.Local().Zone()
@@ -161,16 +161,16 @@ func zone(t time.Time) string {
 	return name
 }
 
-// mark is the shape of a level, so that colour is never the only sign.
+// mark returns the shape of a level, so that colour is never the only sign.
 func mark(l verdict.Level) string { return [...]string{"●", "◆", "▲"}[l] }
 
-// class is a level's name in the style sheet.
+// class returns a level's name in the style sheet.
 func class(l verdict.Level) string { return [...]string{"ok", "warning", "problem"}[l] }
 
 const (
 	cookieTheme = "theme"
 	cookieKeys  = "keys"
-	// cookieAge is how long a browser remembers how the console is to look.
+	// cookieAge is how long a browser remembers how the console should look.
 	cookieAge = 400 * 24 * time.Hour
 )
 
@@ -183,7 +183,7 @@ func cookie(r *http.Request, name, otherwise string, allowed []string) string {
 	return otherwise
 }
 
-// setPreferences remembers in the browser how the console is to look, and whether single keys do anything.
+// setPreferences stores in the browser how the console should look, and whether single keys do anything.
 func setPreferences(w http.ResponseWriter, r *http.Request) {
 	for name, allowed := range map[string][]string{cookieTheme: themes, cookieKeys: {"on", "off"}} {
 		if value := r.PostFormValue(name); slices.Contains(allowed, value) {

@@ -21,7 +21,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// givenPage shows the result of an order, as it is recorded.
+// givenPage shows the result of an order, as it was recorded.
 func givenPage(q *Request) (*Page, error) {
 	conn, err := q.connection(q.reads)
 	if err != nil {
@@ -59,7 +59,7 @@ func givenPage(q *Request) (*Page, error) {
 	return p, nil
 }
 
-// outcomeWords say in a sentence whether it was done.
+// outcomeWords says in a sentence whether the order was carried out.
 func outcomeWords(parts []audit.Ordered) (string, verdict.Level) {
 	for _, part := range parts {
 		switch {
@@ -79,7 +79,7 @@ func outcomeWords(parts []audit.Ordered) (string, verdict.Level) {
 	return "It was ordered, and the service has done it.", verdict.OK
 }
 
-// whyNot is what the service said.
+// whyNot returns what the service said.
 func whyNot(part audit.Ordered) string {
 	if part.Answer == nil {
 		return "why is not there any more"
@@ -87,12 +87,13 @@ func whyNot(part audit.Ordered) string {
 	return text.Clean(part.Answer.Error)
 }
 
-// lettersOf counts the dead letters of the parts that were ordered, and those that the whole order was about.
+// lettersOf returns how many dead letters the parts that were ordered are about, and how many the whole order was
+// about.
 func lettersOf(parts []audit.Ordered) (n, of int) {
 	for _, part := range parts {
 		var letters control.DeadRequest
 		if part.What == nil || part.Endpoint != control.DeadRequeue && part.Endpoint != control.DeadDrop || json.Unmarshal(part.What.Request, &letters) != nil {
-			return 0, 0 // it is about none, or that is not known
+			return 0, 0 // the order is about none, or that is not known
 		}
 
 		n, of = n+len(letters.IDs), max(of, letters.Of)
@@ -101,7 +102,7 @@ func lettersOf(parts []audit.Ordered) (n, of int) {
 	return n, of
 }
 
-// answerOf shows what a service answered, and how what was begun goes on.
+// answerOf shows what a service answered, and the progress of what it began.
 func answerOf(q *Request, p *Page, o audit.Ordered) (blocks []Block) {
 	var letters []control.DeadResult
 	switch {
@@ -114,7 +115,7 @@ func answerOf(q *Request, p *Page, o audit.Ordered) (blocks []Block) {
 	}
 
 	var begun struct{ Entry, ID string }
-	_ = json.Unmarshal(o.Answer.Result, &begun) // what is no object has begun nothing
+	_ = json.Unmarshal(o.Answer.Result, &begun) // an answer that is not an object has begun nothing
 	switch {
 	case begun.Entry != "":
 		blocks = append(blocks, goesOn(q, p, begun.Entry))
@@ -125,7 +126,7 @@ func answerOf(q *Request, p *Page, o audit.Ordered) (blocks []Block) {
 	return blocks
 }
 
-// checkedPage shows what all services found that were asked to check, the worst first.
+// checkedPage shows what the services that were asked to check have found, the worst first.
 func checkedPage(q *Request, p *Page, parts []audit.Ordered) *Page {
 	var all []check.Result
 	for _, part := range parts {
@@ -140,7 +141,7 @@ func checkedPage(q *Request, p *Page, parts []audit.Ordered) *Page {
 		}
 	}
 
-	for _, service := range client.Checked { // one that is not there has recorded nothing
+	for _, service := range client.Checked { // a service that is not there has recorded nothing
 		if !slices.ContainsFunc(parts, func(o audit.Ordered) bool { return o.Service == string(service) }) {
 			all = append(all, check.NoAnswer(service, control.ErrNobody))
 		}
@@ -177,7 +178,7 @@ func letterResults(letters []control.DeadResult) *Table {
 	return t
 }
 
-// goesOn shows how far the janitor is.
+// goesOn shows how far the janitor has got.
 func goesOn(q *Request, p *Page, entry string) Block {
 	b := Block{Heading: "How it goes on"}
 	answer, err := ask[control.JournalAnswer](q, topology.Janitor, control.Journal, control.JournalRequest{ID: entry, Most: 1})
@@ -214,10 +215,10 @@ func replayGoesOn(q *Request, p *Page, id string) Block {
 	return b
 }
 
-// scalars are the fields of a JSON object that are no objects themselves, but for some.
+// scalars returns the fields of a JSON object that are not objects themselves, except those that but names.
 func scalars(q *Request, data json.RawMessage, but ...string) (facts []Fact) {
 	var fields map[string]any
-	_ = json.Unmarshal(data, &fields) // what is no object has none
+	_ = json.Unmarshal(data, &fields) // data that is not an object has no fields
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if slices.Contains(but, name) {
 			continue

@@ -24,7 +24,8 @@ func ordered(t *testing.T) (*bus.Conn, *Site) {
 	return conn, site(t, conn, well(), auth.Identity{Name: "o", Role: auth.Operator})
 }
 
-// TestAServiceThatIsNotThereIsNotOK: it records nothing of an order to check what it needs.
+// TestAServiceThatIsNotThereIsNotOK checks that a service that is not there does not count as OK: it records nothing of
+// an order to check what it needs.
 func TestAServiceThatIsNotThereIsNotOK(t *testing.T) {
 	t.Parallel()
 
@@ -44,8 +45,8 @@ func TestAServiceThatIsNotThereIsNotOK(t *testing.T) {
 	require.Contains(t, body, "see whether the publisher runs")
 }
 
-// TestAPartOfAnOrderIsNotAll: an order about many dead letters is given in parts. When the resolver is gone after the first, the page says
-// that the others were not ordered.
+// TestAPartOfAnOrderIsNotAll checks an order about many dead letters, which is given in parts. When the resolver is
+// gone after the first part, the page says that the others were not ordered.
 func TestAPartOfAnOrderIsNotAll(t *testing.T) {
 	t.Parallel()
 	conn, s := ordered(t)
@@ -80,7 +81,8 @@ func TestAPartOfAnOrderIsNotAll(t *testing.T) {
 	require.Contains(t, body, "100 of 250")
 }
 
-// TestWhatAnOrderSaidIsGone: its record is there, and what belongs to it was lost with the bucket.
+// TestWhatAnOrderSaidIsGone checks an order whose record is there, while the details that belong to it were lost with
+// their bucket.
 func TestWhatAnOrderSaidIsGone(t *testing.T) {
 	t.Parallel()
 	conn, s := ordered(t)

@@ -12,7 +12,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// maxEntries is how many entries, the latest ones, are shown.
+// maxEntries is how many of the latest entries are shown.
 const maxEntries = 500
 
 func journalSubs(q *Request, here string) []Link {

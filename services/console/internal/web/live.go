@@ -1,6 +1,7 @@
 package web
 
-// Pages that keep themselves up to date: whole parts of a page as server-sent events, when they have changed, and a heartbeat.
+// Pages that keep themselves up to date. Server-sent events carry whole parts of a page when those have changed, and a
+// heartbeat.
 
 import (
 	"bytes"
@@ -20,13 +21,15 @@ import (
 const (
 	// maxStreams is how many pages may be live at once.
 	maxStreams = 200
-	// heartbeat is how often a page hears that it is live: with a look of four seconds, which is the longest, its facts are not yet too old
-	// for the page when it hears the next. writeTimeout is how long a page may take to take something.
+	// heartbeat is how often a page hears that it is live. Even with a poll of four seconds, the longest, the facts are
+	// not too old for the page when it hears the next heartbeat. writeTimeout is how long a page may take to receive an
+	// event.
 	heartbeat    = 3 * time.Second
 	writeTimeout = 10 * time.Second
 )
 
-// streams counts the live pages, and keeps what those of one address and role show, by both, as long as one of them is open.
+// streams counts the live pages. It keeps what pages show, by their address and role, for as long as one of these pages
+// is open.
 type streams struct {
 	open atomic.Int32
 
@@ -34,7 +37,7 @@ type streams struct {
 	fragments map[string]*fragment
 }
 
-// join returns what the pages of an address and a role show, until leave is called.
+// join returns what the pages of an address and a role show. The caller must call leave when its page is closed.
 func (s *streams) join(role auth.Role, u *url.URL) (f *fragment, leave func()) {
 	key := fmt.Sprintf("%d %s", role, u.RequestURI())
 
@@ -63,12 +66,12 @@ func (s *streams) join(role auth.Role, u *url.URL) (f *fragment, leave func()) {
 	}
 }
 
-// beat is what a page hears at each heartbeat.
+// beat is what a page receives at each heartbeat.
 type beat struct {
-	// At is the server's time as it is shown, Age how many seconds old the facts are.
+	// At is the server's time as it is shown, and Age is how many seconds old the facts are.
 	At  string `json:"at"`
 	Age int    `json:"age"`
-	// Version is the console's: a screen on the wall loads its page again when that is another.
+	// Version is the console's version: a screen on the wall reloads its page when the version changes.
 	Version string `json:"version"`
 }
 
@@ -104,7 +107,7 @@ func (s *Site) live(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Accel-Buffering", "no")
 
 	to := stream{w: w, to: http.NewResponseController(w)}
-	if to.to.SetReadDeadline(time.Time{}) == nil { // it stays open, and each event has a time of its own
+	if to.to.SetReadDeadline(time.Time{}) == nil { // the stream stays open, and each event has a deadline of its own
 		s.stream(to, r, u, v, id)
 	}
 }
@@ -116,7 +119,7 @@ type stream struct {
 	last string
 }
 
-// stream sends what changes, and beats, until the page is closed or takes nothing any more.
+// stream sends what changes, and heartbeats, until the page is closed or accepts nothing any more.
 func (s *Site) stream(to stream, r *http.Request, u *url.URL, v view, id string) {
 	beats := time.NewTicker(heartbeat)
 	defer beats.Stop()
@@ -153,7 +156,7 @@ func (s *Site) stream(to stream, r *http.Request, u *url.URL, v view, id string)
 	}
 }
 
-// beat says that the page is live.
+// beat sends a heartbeat, which says that the page is live.
 func (t *stream) beat(snap snapshot.Snapshot, version string) error {
 	now := time.Now()
 
@@ -165,7 +168,7 @@ func (t *stream) beat(snap snapshot.Snapshot, version string) error {
 	return t.event("beat", string(data))
 }
 
-// send writes what the page shows, unless it shows that already.
+// send writes what the page should show, unless it shows that already.
 func (t *stream) send(body string) error {
 	if body == t.last {
 		return nil
@@ -199,9 +202,9 @@ func (t *stream) event(name, data string) error {
 	return t.to.Flush()
 }
 
-// fragment is what pages of one address and role show after a look; it is made once for all of them.
+// fragment is what the pages of one address and role show after a poll; it is made once for all of them.
 type fragment struct {
-	pages int // that are open; it is the streams' own
+	pages int // how many are open; guarded by streams.mu
 
 	mu     sync.Mutex
 	number int
@@ -209,8 +212,8 @@ type fragment struct {
 	err    error
 }
 
-// after is what a page shows after a look; the first page that asks has it made. If that one is closed meanwhile, it is made again for the next:
-// who was asked for it had no time to answer.
+// after returns what a page shows after a poll. The first page that asks has it made. If that page is closed meanwhile,
+// it is made again for the next page, since the services that were asked had no time to answer.
 func (f *fragment) after(q *Request, render func() (string, error)) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -230,7 +233,7 @@ func (f *fragment) after(q *Request, render func() (string, error)) (string, err
 	return body, err
 }
 
-// fragments are the parts of a page that change, as htmx takes them.
+// fragments returns the parts of a page that change, in the form that htmx takes.
 func (s *Site) fragments(r *http.Request, q *Request, v view) (string, error) {
 	page, err := v.render(q)
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// listen opens the stream of a page and returns when the first of it has come.
+// listen opens the stream of a page and returns when its first part has arrived.
 func listen(t *testing.T, server *httptest.Server, page string) (status int, end func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -44,7 +44,8 @@ func listen(t *testing.T, server *httptest.Server, page string) (status int, end
 	}
 }
 
-// TestClosedPagesTakeNoMemory: also while one stays open, as the wall's screen always does.
+// TestClosedPagesTakeNoMemory checks that closed pages take no memory, even while one page stays open, as the wall's
+// screen always does.
 func TestClosedPagesTakeNoMemory(t *testing.T) {
 	t.Parallel()
 	s := site(t, nil, well(), auth.Identity{Role: auth.Viewer})
@@ -68,8 +69,9 @@ func TestClosedPagesTakeNoMemory(t *testing.T) {
 	await.True(t, func() bool { return kept() == 1 }, 10*time.Second, "kept: %d", kept())
 }
 
-// TestAPageThatIsRecordedIsNotLive: each look into a person's past is recorded, with who looked; so no stream repeats it, or shows others what
-// was recorded for one.
+// TestAPageThatIsRecordedIsNotLive checks that no stream shows pages about a person's past. Each look at them is
+// recorded with the user who looked, so a stream must neither repeat the look nor show others what was recorded for one
+// user.
 func TestAPageThatIsRecordedIsNotLive(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
@@ -93,7 +95,8 @@ func TestAPageThatIsRecordedIsNotLive(t *testing.T) {
 	require.Zero(t, asked.Load())
 }
 
-// TestAPageThatIsClosedSpoilsNoOther: what many show is made once, for all of them, though the one for whom it was made has gone.
+// TestAPageThatIsClosedSpoilsNoOther checks that what many pages show is made once for all of them, even if the page
+// for which it was made has been closed.
 func TestAPageThatIsClosedSpoilsNoOther(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)

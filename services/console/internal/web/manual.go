@@ -1,6 +1,6 @@
 package web
 
-// The documentation as help: it is readable without any other service.
+// The documentation as help, which is readable without any other service.
 
 import (
 	"bytes"
@@ -17,12 +17,12 @@ import (
 	"bobosync/docs"
 )
 
-// chapters are the pages of the help, in their order.
+// chapters lists the pages of the help, in their order.
 var chapters = []struct{ name, title string }{
 	{"runbook", "Runbook"}, {"commands", "Commands"}, {"glossary", "Glossary"},
 }
 
-// manual is the help: pages by name, and the sections of the runbook by cause.
+// manual is the help: pages by name, and sections of the runbook by cause.
 type manual struct {
 	pages  map[string]template.HTML
 	causes map[string]string
@@ -60,7 +60,7 @@ var (
 	wideTable = regexp.MustCompile(`<table>`)
 )
 
-// local makes links between pages lead to their place in the help. What lies elsewhere in the source is not linked.
+// local makes links between pages lead to their place in the help. It removes links to other places in the source.
 func local(page string) string {
 	page = otherPage.ReplaceAllStringFunc(page, func(link string) string {
 		m := otherPage.FindStringSubmatch(link)
@@ -82,7 +82,7 @@ var (
 	causeIn  = regexp.MustCompile("`([a-z_]+)`")
 )
 
-// causesOf reads from the runbook's table to which section each cause leads.
+// causesOf reads from the runbook's table which section each cause leads to.
 func causesOf(runbook string) map[string]string {
 	causes := map[string]string{}
 	for _, row := range causeRow.FindAllStringSubmatch(runbook, -1) {
@@ -94,7 +94,7 @@ func causesOf(runbook string) map[string]string {
 	return causes
 }
 
-// helpPage shows a chapter, or what chapters there are.
+// helpPage shows a chapter or the keys and, without a name, the runbook.
 func helpPage(q *Request) (*Page, error) {
 	p := &Page{Title: "Help", Subs: []Link{{Text: "Keys", Href: "/help/keys", Here: q.id == "keys"}}}
 	for _, c := range chapters {

@@ -32,7 +32,7 @@ func nowPage(q *Request) (*Page, error) {
 	return p, nil
 }
 
-// sendingOrders are what can be ordered about sending.
+// sendingOrders returns links to the orders about sending, and to the one that runs the checks.
 func sendingOrders(q *Request) []Link {
 	orders := q.mayOrder(auth.Operator, "Pause sending to AtHoc", "pause")
 	if q.facts().Pause.InForce(q.now()) {
@@ -42,10 +42,10 @@ func sendingOrders(q *Request) []Link {
 	return append(orders, q.mayOrder(auth.Operator, "Run check", "check")...)
 }
 
-// findingsOf are the verdict's, with the way to the runbook.
+// findingsOf returns the verdict's findings, with links to the runbook.
 func findingsOf(q *Request) (all []Finding) {
 	for i, found := range q.snap.Verdict.Findings {
-		found.Text, found.Do = text.Clean(found.Text), text.Clean(found.Do) // it may begin with a command
+		found.Text, found.Do = text.Clean(found.Text), text.Clean(found.Do) // not upper: Do may begin with a command
 		f := Finding{found, i + 1, q.manual.causes[found.Cause], repairPages[found.Cause]}
 		if found.Cause == verdict.CausePaused && !q.operator() {
 			f.Here = ""
@@ -57,13 +57,13 @@ func findingsOf(q *Request) (all []Finding) {
 	return all
 }
 
-// repairPages are the pages with the orders that fix something.
+// repairPages has, by cause, the page with the orders that fix it.
 var repairPages = map[string]string{
 	verdict.CausePaused: pathOrders + "resume", verdict.CauseHeld: "/decisions", verdict.CauseMappingHeld: "/mapping", verdict.CauseNoMapping: "/mapping", verdict.CauseMappingOld: "/mapping",
 	verdict.CauseDead: "/dead", verdict.CauseFailedFiles: "/files", verdict.CauseSilent: "/feeds", verdict.CauseThin: "/feeds", verdict.CauseFlood: "/feeds",
 }
 
-// figures are what is asked for first when all is well.
+// figures returns what people want to know first when all is well.
 func figures(q *Request) (all []Figure) {
 	f, v := q.facts(), q.snap.Verdict
 	complete := Figure{Label: "AtHoc is complete up to", Cell: Cell{Text: "nobody can tell"}, Level: verdict.Problem}
@@ -104,7 +104,7 @@ func behind(f verdict.Facts) string {
 	return ""
 }
 
-// waitingFigure counts who and what AtHoc has not confirmed yet.
+// waitingFigure counts the workers and files that AtHoc has not confirmed yet.
 func waitingFigure(f verdict.Facts) Figure {
 	w := Figure{Label: "Waiting", Cell: Cell{Text: text.Count(verdict.Waiting(f), "worker")}}
 	for _, s := range f.Ingest {
@@ -135,7 +135,7 @@ func tookFigure(f verdict.Facts) Figure {
 	return t
 }
 
-// clock is a moment as short as possible.
+// clock formats a moment as briefly as possible.
 func clock(t, now time.Time) string {
 	t, now = t.Local(), now.Local()
 	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
@@ -227,7 +227,7 @@ func serviceCard(f verdict.Facts) Card {
 	return c
 }
 
-// wallPage is for a screen that all can see: no name, no button.
+// wallPage is for a screen that everybody can see: it has no names and no buttons.
 func wallPage(q *Request) (*Page, error) {
 	p := &Page{Title: "Wall", Live: true}
 	if !q.facts().At.IsZero() {

@@ -1,7 +1,7 @@
 package web
 
-// Orders, all by one pattern: a form that says what the order would do and to whom exactly, the order, and a page that stays and shows
-// its result.
+// Orders. All follow one pattern: a form that says what the order would do and to whom exactly, the order itself, and a
+// page that stays and shows the result.
 
 import (
 	"context"
@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	// orderTimeout is how long an order may take. It goes on when the browser is gone.
+	// orderTimeout is how long an order may take. An order goes on even if the browser is gone.
 	orderTimeout = 5 * time.Minute
 	// maxReason is the longest reason, in bytes.
 	maxReason = 500
@@ -35,7 +35,7 @@ const (
 type order struct {
 	name  string
 	least auth.Role
-	// plan says what the order would do, by what the address or the form names. It changes nothing.
+	// plan returns what the order would do, given the values of the address or the form. It changes nothing.
 	plan func(*Request, url.Values) (*plan, error)
 }
 
@@ -43,29 +43,29 @@ type order struct {
 type plan struct {
 	title, intro string
 	level        verdict.Level
-	// blocks are the forecast as it is shown, forecast is it for the audit.
+	// blocks show the forecast; forecast is the forecast for the audit.
 	blocks   []Block
 	forecast string
-	// named are the values that name what is meant; they go with the form.
+	// named are the values that name what is meant; they are sent with the form.
 	named url.Values
-	// set is exactly what the order is about: if it is another when the order comes, nothing is done. size counts it, and typed says that
-	// this number has to be typed.
+	// set is exactly what the order is about: if it has changed when the order arrives, nothing is done. size counts
+	// whom or what it affects, and typed says that this number has to be typed.
 	set   []string
 	ids   []uint64 // of dead letters
 	size  int
 	typed bool
-	// reason says that one has to be given.
+	// reason says that a reason has to be given.
 	reason bool
 	fields []Field
 	// least is the role that the order needs, if that is more than what its form needs.
 	least auth.Role
 	back  Link
-	// button is what it says; without it there is nothing to order here.
+	// button is the button's text; if it is empty, there is nothing to order here.
 	button string
 	give   func(context.Context, *bus.Conn, client.Order, url.Values) error
 }
 
-// token stands for the set.
+// token returns a hash of the set.
 func (p *plan) token() string {
 	sum := sha256.Sum256([]byte(strings.Join(p.set, "\n")))
 	return hex.EncodeToString(sum[:16])
@@ -77,7 +77,7 @@ const (
 	fieldReason, fieldNumber       = "reason", "number"
 )
 
-// view is the page with the order's form.
+// view returns the page with the order's form.
 func (o order) view() view {
 	return view{path: pathOrders + o.name, least: o.least, render: func(q *Request) (*Page, error) {
 		p, err := o.plan(q, q.url.Query())
@@ -89,7 +89,7 @@ func (o order) view() view {
 	}}
 }
 
-// orderPage is the form with what was typed; wrong says why the order was not given.
+// orderPage returns the page with the form and what was typed; wrong says why the order was not given.
 func orderPage(q *Request, o order, p *plan, typed url.Values, wrong string) *Page {
 	page := &Page{Title: p.title, Intro: p.intro, Level: p.level, Blocks: p.blocks}
 	if p.back.Href != "" {
@@ -141,15 +141,15 @@ func orderPage(q *Request, o order, p *plan, typed url.Values, wrong string) *Pa
 	return page
 }
 
-// form is the form of an order without the fields of its own.
+// form returns the form of an order without the order's own fields.
 func (p *plan) form(name, once string) *Form {
 	return &Form{Post: true, Action: pathOrders + name, Button: p.button, Hidden: []Field{
 		{Name: fieldOnce, Value: once}, {Name: fieldSet, Value: p.token()}, {Name: fieldSize, Value: strconv.Itoa(p.size)},
 	}}
 }
 
-// oneClick gives an order from another page than its own, to those who may; of an order that is about nothing in particular, so that there is
-// no forecast to read first.
+// oneClick returns a form that gives an order from another page than the order's own, for users who may give it. The
+// order is about nothing in particular, so that there is no forecast to read first.
 func oneClick(q *Request, name, button string) *Form {
 	if !q.operator() {
 		return nil
@@ -157,7 +157,7 @@ func oneClick(q *Request, name, button string) *Form {
 	return (&plan{button: button}).form(name, audit.NewFamily())
 }
 
-// give gives the order that a form sends, once however often that is sent, and leads to the page with its result.
+// give gives the order that a form sends: once, however often the form is sent. It leads to the page with the result.
 func (s *Site) give(o order) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q := s.request(r, r.URL, "")
@@ -179,7 +179,7 @@ func (s *Site) give(o order) http.HandlerFunc {
 	}
 }
 
-// order gives an order, unless it was given before; without a page it is recorded what came of it.
+// order gives an order, unless it was given before. If it returns no page, the order is recorded.
 func (s *Site) order(ctx context.Context, q *Request, o order, form url.Values) (int, *Page) {
 	nothing := func(err error) (int, *Page) {
 		return http.StatusServiceUnavailable, &Page{Title: "Nothing was ordered", Level: verdict.Problem, Intro: sentence(err)}
@@ -190,7 +190,7 @@ func (s *Site) order(ctx context.Context, q *Request, o order, form url.Values) 
 		status, wrong = p.wrong(q.who, form)
 	}
 
-	// Asked after the plan was made: what another click has changed by then was recorded before.
+	// This is asked after the plan was made: whatever another click has changed by then was recorded before.
 	given, failure := wasGiven(ctx, q, form.Get(fieldOnce))
 	switch {
 	case failure != nil:
@@ -243,7 +243,7 @@ func wasGiven(ctx context.Context, q *Request, once string) (bool, error) {
 	return len(found) > 0, err
 }
 
-// wrong says why an order is not given as it came.
+// wrong returns why an order is not given as it was sent; why is empty if nothing is wrong.
 func (p *plan) wrong(who auth.Identity, form url.Values) (status int, why string) {
 	reason, number := strings.TrimSpace(form.Get(fieldReason)), strings.TrimSpace(form.Get(fieldNumber))
 	switch {

@@ -1,6 +1,6 @@
 package web
 
-// Orders as their forms send them, to services that are played; cmd/bobosync has them with the real ones.
+// Orders as their forms send them, to services that the test plays; cmd/bobosync tests them with the real ones.
 
 import (
 	"context"
@@ -34,21 +34,21 @@ import (
 
 const (
 	testPassword = "correct horse battery"
-	// testHash is its hash, by the least that argon2id can cost.
+	// testHash is its hash, at the lowest cost of argon2id.
 	testHash = "$argon2id$v=19$m=8,t=1,p=1$c2l4dGVlbiBieXRlcyAuLg$XwJU3+17Pqn/THxHN5CMCUoKhHGFEM8WYtaNX72L2y8"
 	wallWord = "a token of thirty-two characters"
 	home     = "http://127.0.0.1:8470"
 )
 
-// guarded is a console with its door, and services that are played.
+// guarded is a console with its access control, and services that the test plays.
 type guarded struct {
 	t       *testing.T
 	conn    *bus.Conn
 	handler http.Handler
 	site    *Site
-	// orders counts the orders that services got.
+	// orders counts the orders that reached services.
 	orders atomic.Int32
-	// held is who is in the mass change.
+	// held is how many users are in the mass change.
 	held  atomic.Int32
 	block chan struct{}
 }
@@ -95,7 +95,7 @@ func newGuarded(t *testing.T) *guarded {
 	return g
 }
 
-// play serves what the forms of orders ask, and takes orders.
+// play answers what the forms of orders ask, and accepts orders.
 func (g *guarded) play() {
 	t, conn := g.t, g.conn
 	serve(t, conn, topology.Resolver,
@@ -149,7 +149,7 @@ func (g *guarded) play() {
 		control.On(control.JournalNote, func(context.Context, control.JournalEntry) (control.Nothing, error) { return control.Nothing{}, nil }))
 }
 
-// counted takes an order and counts it.
+// counted accepts an order and counts it.
 func counted[Req any](g *guarded, name string) control.Endpoint {
 	return control.On(name, func(context.Context, Req) (map[string]string, error) {
 		g.orders.Add(1)
@@ -162,7 +162,7 @@ func counted[Req any](g *guarded, name string) control.Endpoint {
 	})
 }
 
-// checks has a service check what it needs: ingest finds something, and the publisher cannot.
+// checks makes a service check what it needs: ingest finds something, and the publisher fails.
 func (g *guarded) checks(service topology.Service) control.Endpoint {
 	return control.On(control.Check, func(context.Context, control.RunRequest) ([]check.Result, error) {
 		g.orders.Add(1)
@@ -183,11 +183,11 @@ func (g *guarded) checks(service topology.Service) control.Endpoint {
 type visitor struct {
 	*guarded
 	cookies []*http.Cookie
-	// origin is the site that his requests are from.
+	// origin is the site that the visitor's requests come from.
 	origin string
 }
 
-// as returns the browser of somebody of a role.
+// as returns the browser of a user with this role.
 func (g *guarded) as(role auth.Role) *visitor {
 	g.t.Helper()
 
@@ -231,7 +231,7 @@ func (v *visitor) send(method, target string, form url.Values) *httptest.Respons
 
 var hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 
-// form opens an order's form and returns what it sends by itself.
+// form opens an order's form and returns the values that it sends by itself.
 func (v *visitor) form(target string) url.Values {
 	v.t.Helper()
 	w := v.send(http.MethodGet, target, nil)
@@ -248,7 +248,7 @@ func (v *visitor) form(target string) url.Values {
 	return form
 }
 
-// table says who may send what: the least role for each address of the router.
+// table says who may send what: the least role for each address.
 var table = map[string]auth.Role{
 	"GET /{$}": auth.Viewer, "GET /assets/{name}": auth.Nobody, "POST /look": auth.Nobody, "GET /live": auth.Wall, "GET /wall": auth.Wall,
 	"GET /files": auth.Viewer, "GET /files.csv": auth.Viewer, "GET /files.json": auth.Viewer, "GET /files/{id}": auth.Viewer,
@@ -273,8 +273,8 @@ var table = map[string]auth.Role{
 	"GET /orders/take-in": auth.Approver, "POST /orders/take-in": auth.Approver,
 }
 
-// TestWhoMayWhat: each address of the router, for everybody, from here and from another site. Every address that is asked for twice
-// changes nothing.
+// TestWhoMayWhat requests each address with every role, from here and from another site. Each request is sent twice,
+// and none changes anything.
 func TestWhoMayWhat(t *testing.T) {
 	t.Parallel()
 
@@ -308,7 +308,8 @@ func TestWhoMayWhat(t *testing.T) {
 	}
 }
 
-// TestAnOrderIsGivenOnce: however often its form is sent, at once or later, there is one order, and each answer leads to what came of it.
+// TestAnOrderIsGivenOnce checks that there is one order, however often its form is sent, at once or later, and that
+// each answer leads to its result.
 func TestAnOrderIsGivenOnce(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t)
@@ -359,7 +360,7 @@ func TestAnOrderIsGivenOnce(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, v.send(http.MethodGet, pathGiven+audit.NewFamily(), nil).Code)
 }
 
-// TestAHostileReason is shown as what it is, on the form and on the page that tells what came of it.
+// TestAHostileReason checks that a hostile reason is shown as plain text, on the form and on the page with the result.
 func TestAHostileReason(t *testing.T) {
 	t.Parallel()
 	v := newGuarded(t).as(auth.Operator)
@@ -375,7 +376,8 @@ func TestAHostileReason(t *testing.T) {
 	checkBody(t, "the order", "/given/", v.send(http.MethodGet, w.Header().Get("Location"), nil).Body.String(), auth.Operator)
 }
 
-// TestOrdersThatAreNotGiven: without what the form asks for, about another set than was shown, or by somebody who may not.
+// TestOrdersThatAreNotGiven checks orders that lack what the form asks for, that are about another set than was shown,
+// or that come from a user who may not give them.
 func TestOrdersThatAreNotGiven(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t)
@@ -435,7 +437,8 @@ func TestOrdersThatAreNotGiven(t *testing.T) {
 	require.Zero(t, g.orders.Load())
 }
 
-// TestWhatAFormSaysFirst: how many dead letters were overtaken, and who loses an AtHoc user by a mapping.
+// TestWhatAFormSaysFirst checks that forms say how many dead letters are superseded, and who loses an AtHoc user by a
+// mapping.
 func TestWhatAFormSaysFirst(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t)
@@ -452,8 +455,8 @@ func TestWhatAFormSaysFirst(t *testing.T) {
 	require.NotContains(t, g.as(auth.Viewer).send(http.MethodGet, "/mapping", nil).Body.String(), "00017")
 }
 
-// TestCheckByOneClick: the page of the processes has the order itself, for those who may give it; what the services find stands on the page
-// that stays, the worst first, with the service that gave no answer.
+// TestCheckByOneClick checks that the page of the processes itself offers the order, to users who may give it. What the
+// services find is on the page that stays, the worst first, along with the service that gave no answer.
 func TestCheckByOneClick(t *testing.T) {
 	t.Parallel()
 
@@ -474,7 +477,8 @@ func TestCheckByOneClick(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, g.as(auth.Viewer).send(http.MethodPost, "/orders/check", url.Values{"once": {audit.NewFamily()}}).Code)
 }
 
-// TestEveryOrder: by its form, as a browser without scripts sends it; it reaches its service once, with who gives it and what he saw.
+// TestEveryOrder gives each order by its form, as a browser without scripts sends it. The order must reach its service
+// once, with who gave it and what they saw.
 func TestEveryOrder(t *testing.T) {
 	t.Parallel()
 

@@ -1,6 +1,7 @@
 package web
 
-// What a page is made of: blocks of text, figures, findings and tables, from which one template makes HTML, and tables CSV and JSON.
+// What a page is made of: blocks of text, figures, findings and tables. One template makes HTML of them; tables are
+// also available as CSV and JSON.
 
 import (
 	"html/template"
@@ -10,14 +11,14 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// Page is a page without what all pages have.
+// Page is a page without what all pages share.
 type Page struct {
 	Title string
 	// Intro says in a sentence what matters most.
 	Intro  string
 	Level  verdict.Level
 	Blocks []Block
-	// Subs lead to the pages beside it.
+	// Subs lead to the neighbouring pages.
 	Subs []Link
 	// Live makes the page keep itself up to date.
 	Live bool
@@ -34,10 +35,10 @@ func (p *Page) table() *Table {
 	return nil
 }
 
-// Block is a part of a page; what is empty is not shown.
+// Block is a part of a page; empty fields are not shown.
 type Block struct {
 	Heading string
-	// Alert is what somebody has to read before he goes on.
+	// Alert is what a user has to read before going on.
 	Alert    string
 	Text     []string
 	Findings []Finding
@@ -51,7 +52,7 @@ type Block struct {
 	Actions []Link
 }
 
-// Finding is one of the verdict's, with the section of the runbook that goes on from there.
+// Finding is a finding of the verdict, with the section of the runbook that goes on from there.
 type Finding struct {
 	verdict.Finding
 	Number int
@@ -60,7 +61,7 @@ type Finding struct {
 	Here string
 }
 
-// Figure is a number that is read from afar.
+// Figure is a number that can be read from afar.
 type Figure struct {
 	Label string
 	Cell
@@ -75,43 +76,43 @@ type Card struct {
 	Lines   []Line
 }
 
-// Line is a line of a card; only one that is not OK has a mark of its own.
+// Line is a line of a card; only a line that is not OK has a mark of its own.
 type Line struct {
 	Text  string
 	Note  string
 	Level verdict.Level
 }
 
-// Fact is a name and what it is.
+// Fact is a name and its value.
 type Fact struct {
 	Name string
 	Cell
 }
 
-// Link is a link that may be where one is.
+// Link is a link; Here says that it leads to the current page.
 type Link struct {
 	Text, Href string
 	Here       bool
 }
 
-// Form asks for one text, in the address; or it is an order's.
+// Form asks for one text, which goes into the address, or it gives an order.
 type Form struct {
 	Action, Label, Name, Value, Button string
 	Hint                               string
 	// Search says that the key / leads here.
 	Search bool
-	// More are further fields.
+	// More holds further fields.
 	More []Field
-	// Post says that it gives an order, with what is Hidden; it has no text of its own then.
+	// Post says that the form gives an order, with the fields in Hidden; it has no text of its own then.
 	Post   bool
 	Hidden []Field
 }
 
-// Field is a further field of a form; one with options is chosen from.
+// Field is a further field of a form; if it has Options, one of them is chosen.
 type Field struct {
 	Label, Name, Type, Value string
 	Options                  []Link
-	// Required has to be filled in; Number is typed with digits.
+	// Required says that the field has to be filled in; Number, that it takes digits.
 	Required, Number bool
 }
 
@@ -120,12 +121,12 @@ type Cell struct {
 	Text string
 	// Time, if not zero, is shown with its age before Now.
 	Time, Now time.Time
-	// Number sorts before the text does; Right aligns it.
+	// Number is compared before Text when rows are sorted; Right aligns the cell to the right.
 	Number float64
 	Right  bool
 	Href   string
 	Level  verdict.Level
-	// Choose, if not empty, is what a box beside it chooses.
+	// Choose, if not empty, is the value of the checkbox next to the cell.
 	Choose string
 }
 
@@ -148,7 +149,7 @@ func marked(level verdict.Level, s string) Cell {
 	return Cell{Text: text.Clean(s), Level: level, Number: float64(-level)}
 }
 
-// Age is how long ago the moment was.
+// Age returns how long ago the moment was.
 func (c Cell) Age() string {
 	if d := c.Now.Sub(c.Time); d >= 0 {
 		return text.Ago(d)
@@ -156,7 +157,7 @@ func (c Cell) Age() string {
 	return "in " + text.Ago(c.Time.Sub(c.Now))
 }
 
-// ISO is the moment for machines.
+// ISO returns the moment for machines, in UTC.
 func (c Cell) ISO() string { return c.Time.UTC().Format(time.RFC3339) }
 
 // count groups a number's digits by three.

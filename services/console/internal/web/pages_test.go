@@ -1,6 +1,6 @@
 package web
 
-// Every page in every state, for each role: what it may never hold, and how large it may be.
+// Every page in every state, for each role: what a page must never contain, and how large it may be.
 
 import (
 	"bytes"
@@ -32,15 +32,15 @@ import (
 )
 
 const (
-	// hostile is what somebody else may choose: a file's name, an id, AtHoc's words.
+	// hostile is a text as somebody else may choose it: a file's name, an id, AtHoc's words.
 	hostile = "<script>alert(1)</script><img src=x onerror=alert(1)>\u202egpj\x1b[2J\n&\"'"
-	// person stands in everything that only operators may see.
+	// person is part of everything that only operators may see.
 	person = "secret-person"
 )
 
 var night = time.Date(2026, 6, 17, 3, 12, 7, 0, time.UTC)
 
-// well are facts when nothing is wrong.
+// well returns the facts when nothing is wrong.
 func well() verdict.Facts {
 	one := control.Instance{Name: "a/1", Version: "v1.2.3", Started: night.Add(-72 * time.Hour)}
 
@@ -60,7 +60,7 @@ func well() verdict.Facts {
 	}
 }
 
-// states are facts in which pages are looked at.
+// states returns the facts with which pages are tested, by name.
 func states() map[string]verdict.Facts {
 	away := verdict.Facts{At: night, Unreachable: &verdict.Unreachable{Cause: verdict.CauseBroker, Text: "the broker cannot be reached", Do: "start it"}}
 	outage, held, paused, empty := well(), well(), well(), verdict.Facts{At: night}
@@ -77,7 +77,8 @@ func states() map[string]verdict.Facts {
 	return map[string]verdict.Facts{"well": well(), "outage": outage, "held": held, "paused": paused, "empty": empty, "away": away}
 }
 
-// played are the services' answers, in which all that others choose is hostile, and all that only operators may see names a person.
+// played serves the services' answers: everything in them that others choose is hostile, and everything that only
+// operators may see names a person.
 func played(t *testing.T, conn *bus.Conn) {
 	t.Helper()
 
@@ -97,7 +98,7 @@ func played(t *testing.T, conn *bus.Conn) {
 		}))
 }
 
-// playedPersons are the answers of the services that know persons.
+// playedPersons serves the answers of the services that know persons.
 func playedPersons(t *testing.T, conn *bus.Conn) {
 	t.Helper()
 
@@ -156,7 +157,7 @@ func serve(t *testing.T, conn *bus.Conn, service topology.Service, endpoints ...
 	t.Cleanup(stop)
 }
 
-// site makes pages of these facts, for who looks.
+// site returns a Site that makes pages of these facts for this user.
 func site(t *testing.T, conn *bus.Conn, facts verdict.Facts, who auth.Identity) *Site {
 	t.Helper()
 
@@ -201,11 +202,11 @@ func zipped(t *testing.T, content []byte) int {
 	return b.Len()
 }
 
-// paths are those of all views, with something below those that have it, and the forms of lists.
+// paths returns the paths of all views, with an id for those that need one, and with the CSV and JSON of lists.
 func paths(s *Site, role auth.Role) (all []string) {
 	for _, v := range views {
 		switch {
-		case v.least > role, v.path == pathGiven: // TestAHostileReason has it
+		case v.least > role, v.path == pathGiven: // tested by TestAHostileReason
 			continue
 		case role == auth.Approver && v.least < role: // operators see the same
 			continue
@@ -246,7 +247,8 @@ var (
 	secret = regexp.MustCompile(regexp.QuoteMeta(person))
 )
 
-// TestEveryPage: no page has code or style of its own or shows what others chose as more than text, and who may not see persons does not.
+// TestEveryPage checks that no page has code or style of its own or shows what others chose as anything but text, and
+// that users who may not see persons see none.
 func TestEveryPage(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
@@ -301,7 +303,7 @@ func checkBody(t *testing.T, what, path, body string, role auth.Role) {
 		limit = 12 << 10
 	}
 
-	if !strings.HasPrefix(path, "/help") && len(body) > limit { // else it is smaller still when it is packed
+	if !strings.HasPrefix(path, "/help") && len(body) > limit { // otherwise it is smaller still when compressed
 		require.LessOrEqual(t, zipped(t, []byte(body)), limit, what)
 	}
 
@@ -316,7 +318,8 @@ func checkBody(t *testing.T, what, path, body string, role auth.Role) {
 	require.Equal(t, strings.Count(body, "<table"), strings.Count(body, "<caption")+strings.Count(body, `<table class="manual"`), "%s: a table without a caption", what)
 }
 
-// TestAPageComesAgainWithoutScripts: by an address that keeps nobody logged in, which none of the page's links is.
+// TestAPageComesAgainWithoutScripts checks that a page without scripts reloads itself by an address that keeps nobody
+// logged in, and that none of its links has that address.
 func TestAPageComesAgainWithoutScripts(t *testing.T) {
 	t.Parallel()
 
@@ -328,7 +331,7 @@ func TestAPageComesAgainWithoutScripts(t *testing.T) {
 	}
 }
 
-// TestTheWallNamesNobody: all who pass by can see it.
+// TestTheWallNamesNobody checks that the wall page names nobody: everybody who passes by can see it.
 func TestTheWallNamesNobody(t *testing.T) {
 	t.Parallel()
 
@@ -342,7 +345,7 @@ func TestTheWallNamesNobody(t *testing.T) {
 	}
 }
 
-// TestSizesOfAssets: what a browser loads beside a page.
+// TestSizesOfAssets checks the sizes of what a browser loads in addition to a page.
 func TestSizesOfAssets(t *testing.T) {
 	t.Parallel()
 
@@ -367,7 +370,8 @@ func TestSizesOfAssets(t *testing.T) {
 	require.LessOrEqual(t, total, 25<<10, "scripts")
 }
 
-// TestLive: a page hears at once what it shows, in whole parts, and that it is live.
+// TestLive checks that a page receives at once what it shows, in whole parts, and the heartbeat that says that it is
+// live.
 func TestLive(t *testing.T) {
 	t.Parallel()
 	s := site(t, nil, well(), auth.Identity{Role: auth.Viewer})
@@ -407,7 +411,7 @@ func TestLive(t *testing.T) {
 	}
 }
 
-// TestWhoMayNotIsRefused: each address is closed to lower roles than its own.
+// TestWhoMayNotIsRefused checks that each address is closed to roles lower than its own.
 func TestWhoMayNotIsRefused(t *testing.T) {
 	t.Parallel()
 

@@ -1,7 +1,7 @@
 package web
 
-// The past: what AtHoc held of a worker, who was on duty, and what was sent for each row of a file. For operators alone, and each question
-// is written into the audit; so these pages do not ask again by themselves.
+// The past: what AtHoc held of a worker, who was on duty, and what was sent for each row of a file. These pages are for
+// operators alone, and each question is recorded in the audit; so they do not reload themselves.
 
 import (
 	"context"
@@ -20,18 +20,19 @@ import (
 )
 
 const (
-	// pastListed is how much of what AtHoc was sent for a worker is listed.
+	// pastListed is how many of the things that AtHoc was sent for a worker are listed.
 	pastListed = 10
 	// pastTimeout is how long a long list may take.
 	pastTimeout = time.Minute
 )
 
-// atHint says how a moment is written.
+// atHint says how to write a moment.
 func atHint(q *Request) string {
 	return "Such as 2026-06-17 03:12 (" + zone(q.now()) + "), or 90m ago as 90m. What counts is when AtHoc answered, not when somebody booked. The audit records who asks."
 }
 
-// pastAt is the moment that the address asks for; zero if it names none. What cannot be read is said in words.
+// pastAt returns the moment that the address asks for, which is zero if it names none; wrong says in words why the
+// moment cannot be read.
 func pastAt(q *Request) (at time.Time, asked, wrong string) {
 	asked = strings.TrimSpace(q.url.Query().Get("at"))
 	if asked == "" {
@@ -51,7 +52,7 @@ func personSubs(here string) []Link {
 	return []Link{{Text: "Worker", Href: "/worker", Here: here == "/worker"}, {Text: "On duty", Href: "/onduty", Here: here == "/onduty"}}
 }
 
-// workerAt is what AtHoc held of a worker at a moment.
+// workerAt adds to the page what AtHoc held of a worker at a moment.
 func workerAt(q *Request, p *Page, worker string, at time.Time) error {
 	a, err := askWith[control.PastAnswer](q, q.orders, topology.Resolver, control.WorkerPast, control.PastRequest{
 		Text: worker, At: at, Most: pastListed, By: q.who.By(),
@@ -93,7 +94,8 @@ func workerAt(q *Request, p *Page, worker string, at time.Time) error {
 	return nil
 }
 
-// bookings are what a worker had booked by a moment, also what was superseded before anything was sent.
+// bookings adds to the page what a worker had booked by a moment, including what was superseded before anything was
+// sent.
 func bookings(q *Request, p *Page, worker string, at time.Time) error {
 	who, err := askWith[control.WorkerAnswer](q, q.orders, topology.Resolver, control.WorkerShow, control.WorkerRequest{Text: worker})
 	if err != nil {
@@ -133,7 +135,7 @@ func bookings(q *Request, p *Page, worker string, at time.Time) error {
 	return nil
 }
 
-// answered are the cells of AtHoc's answer, its call, and the row that it comes from.
+// answered returns the cells of AtHoc's answer, of its call, and of the row that the delivery comes from.
 func answered(q *Request, d control.DeliveryAnswer, names map[string]string) []Cell {
 	answer := words(d.Outcome)
 	if d.Outcome == event.Pending.String() {
@@ -189,7 +191,8 @@ func onDutyPage(q *Request) (*Page, error) {
 	return p, nil
 }
 
-// receiptPage accounts for each row of a file: the call that sent it to AtHoc, or why there was none. It names no workers.
+// receiptPage accounts for each row of a file: the call that sent it to AtHoc, or why there was none. It names no
+// workers.
 func receiptPage(q *Request) (*Page, error) {
 	conn, err := q.connection(q.orders)
 	if err != nil {
@@ -234,7 +237,7 @@ func receiptPage(q *Request) (*Page, error) {
 	return p, nil
 }
 
-// oneFile is the file of that name or id, the latest if there are several.
+// oneFile returns the file with that name or id, the latest if there are several.
 func oneFile(ctx context.Context, conn *bus.Conn, named string) (control.FileState, error) {
 	answer, err := client.AskFiles(ctx, conn, control.FilesRequest{Text: named})
 	if err != nil {

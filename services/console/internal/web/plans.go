@@ -24,7 +24,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// orders are all that can be ordered.
+// orders lists everything that can be ordered.
 var orders = []order{
 	{"pause", auth.Operator, planPause},
 	{"resume", auth.Operator, planResume},
@@ -43,7 +43,7 @@ var orders = []order{
 	{"take-in", auth.Approver, planTakeIn},
 }
 
-// mayOrder is a way to an order's form, for those who may give it.
+// mayOrder returns a link to an order's form, for users who may give the order.
 func (q *Request) mayOrder(least auth.Role, words, name string, pairs ...string) []Link {
 	if q.who.Role < least {
 		return nil
@@ -51,7 +51,7 @@ func (q *Request) mayOrder(least auth.Role, words, name string, pairs ...string)
 	return []Link{{Text: words, Href: address(pathOrders+name, pairs...)}}
 }
 
-// only are the values of a form that name what is meant.
+// only returns the values of a form that have these names and are not empty.
 func only(form url.Values, names ...string) url.Values {
 	named := url.Values{}
 	for _, name := range names {
@@ -65,18 +65,18 @@ func only(form url.Values, names ...string) url.Values {
 	return named
 }
 
-// lasting is the field for how long something lasts.
+// lasting returns the field for how long something lasts.
 func lasting(preset string, choices ...string) Field {
 	f := Field{Label: "For how long", Name: "for", Value: preset}
 	for _, c := range choices {
-		d, _ := time.ParseDuration(c) // they are written below
+		d, _ := time.ParseDuration(c) // the choices are constants of this file
 		f.Options = append(f.Options, Link{Text: text.Ago(d), Href: c})
 	}
 
 	return f
 }
 
-// lasts reads that field; what the form did not offer lasts no time, which the services refuse.
+// lasts reads that field. A value that the form did not offer may give zero, which the services refuse.
 func lasts(form url.Values) time.Duration {
 	d, _ := time.ParseDuration(form.Get("for"))
 	return d
@@ -196,7 +196,7 @@ func planApproveMapping(q *Request, _ url.Values) (*plan, error) {
 	return p, nil
 }
 
-// mappingDifference lists who would lose an AtHoc user, or get another one.
+// mappingDifference lists the employee ids that would lose their AtHoc user, or get another one.
 func mappingDifference(q *Request, id string) Block {
 	d, err := askWith[control.MappingDifference](q, q.orders, topology.Janitor, control.MappingHeld, control.Nothing{})
 	if err == nil && d.ID != id {
@@ -219,10 +219,10 @@ func mappingDifference(q *Request, id string) Block {
 	return Block{Table: t}
 }
 
-// maxLetters is how many dead letters an order is about at most.
+// maxLetters is the most dead letters that one order is about.
 const maxLetters = 1000
 
-// lettersMeant are the dead letters that were chosen by id, by a part of their reason, or all.
+// lettersMeant returns the dead letters that were chosen: by id, by a part of their reason, or all.
 func lettersMeant(q *Request, form url.Values) ([]client.Letter, error) {
 	conn, err := q.connection(q.reads)
 	if err != nil {
@@ -251,7 +251,7 @@ func lettersMeant(q *Request, form url.Values) ([]client.Letter, error) {
 	return query.Of(all), nil
 }
 
-// planLetters is what both orders about dead letters have.
+// planLetters makes what both orders about dead letters share.
 func planLetters(q *Request, form url.Values, title, button, endpoint string) (*plan, error) {
 	letters, err := lettersMeant(q, form)
 	if err != nil {
@@ -319,7 +319,7 @@ func planDrop(q *Request, form url.Values) (*plan, error) {
 	return p, err
 }
 
-// manyUsers is from how many users on a replay needs a reason.
+// manyUsers is the most users that a replay may have without a reason.
 const manyUsers = 100
 
 // planReplay asks first whom to replay.
@@ -364,7 +364,7 @@ func planReplay(q *Request, form url.Values) (*plan, error) {
 	return p, nil
 }
 
-// whomForm is where somebody says whom to replay.
+// whomForm returns the form that asks whom to replay.
 func whomForm(form url.Values) *Form {
 	return &Form{
 		Action: pathOrders + "replay", Label: "Which (for all: nothing)", Name: "which", Value: form.Get("which"), Button: "Show the forecast",
@@ -376,7 +376,8 @@ func whomForm(form url.Values) *Form {
 	}
 }
 
-// replayRequest reads whom a form means; named is nil if it does not say. If a time is given as how long ago, named has the moment.
+// replayRequest reads whom a form means; named is nil if the form does not say. For a time that is given as how long
+// ago, named has the moment.
 func replayRequest(q *Request, form url.Values) (req control.ReplayRequest, named url.Values, err error) {
 	whom, which := form.Get("whom"), strings.TrimSpace(form.Get("which"))
 	if whom == "" || which == "" && whom != "all" {
@@ -408,7 +409,7 @@ func replayRequest(q *Request, form url.Values) (req control.ReplayRequest, name
 	return req, url.Values{"whom": {whom}, "which": {which}}, err
 }
 
-// list splits names that have commas or blanks between them.
+// list splits names that are separated by commas, semicolons or blanks.
 func list(names string) []string {
 	return strings.FieldsFunc(names, func(r rune) bool { return r == ',' || r == ' ' || r == ';' })
 }
@@ -451,7 +452,8 @@ func planCompare(*Request, url.Values) (*plan, error) {
 	}, nil
 }
 
-// planApply is for exactly the comparison that was shown. If it was held back, or would be, an approver has to say so.
+// planApply is for exactly the comparison that was shown. If that was held back, or would be, an approver has to give
+// the order.
 func planApply(q *Request, _ url.Values) (*plan, error) {
 	conn, err := q.connection(q.reads)
 	if err != nil {
@@ -503,7 +505,7 @@ func planReject(q *Request, form url.Values) (*plan, error) {
 	return planDecision(q, form, false)
 }
 
-// planDecision is for exactly those in a mass change who were shown.
+// planDecision is for exactly those users of a mass change who were shown.
 func planDecision(q *Request, form url.Values, approve bool) (*plan, error) {
 	conn, err := q.connection(q.orders)
 	if err != nil {

@@ -1,6 +1,6 @@
 package web
 
-// What can be repaired: dead letters, replays, what AtHoc holds otherwise than it should.
+// What can be repaired: dead letters, replays, and users for whom AtHoc holds something else than it should.
 
 import (
 	"cmp"
@@ -61,7 +61,7 @@ func deadPage(q *Request) (*Page, error) {
 	return p, nil
 }
 
-// chosenOrders are what can be ordered about the letters whose boxes are ticked.
+// chosenOrders offers the orders about the letters whose boxes are ticked.
 func chosenOrders(q *Request) []Block {
 	if !q.operator() {
 		return nil
@@ -69,7 +69,7 @@ func chosenOrders(q *Request) []Block {
 	return []Block{{HTML: `<form id="choose" class="order" method="get" action="` + pathOrders + `requeue"><button>Requeue those ticked</button> <button formaction="` + pathOrders + `drop">Drop those ticked</button></form>`}}
 }
 
-// byReason counts dead letters by their reason, with ways to the orders about them, if asked for.
+// byReason counts dead letters by their reason, with links to the orders about them if orders is set.
 func byReason(q *Request, letters []client.Letter, orders bool) *Table {
 	by := map[string][]client.Letter{}
 	for _, l := range letters {
@@ -95,7 +95,7 @@ func byReason(q *Request, letters []client.Letter, orders bool) *Table {
 	return t
 }
 
-// replaysPage lists the replays and who ordered them. The workers are for operators only.
+// replaysPage lists the replays and who ordered them. Which workers were chosen is for operators only.
 func replaysPage(q *Request) (*Page, error) {
 	all, err := ask[[]control.ReplayState](q, topology.Resolver, control.Replays, control.Nothing{})
 	if err != nil {

@@ -1,6 +1,6 @@
 package web
 
-// The report of a time, for handing over: one page to print.
+// The report of a period, for handing over: one page to print.
 
 import (
 	"cmp"
@@ -16,20 +16,21 @@ import (
 )
 
 const (
-	// maxReported is how many entries of the journal a report goes through, reportedLines how many of each sort it lists.
+	// maxReported is how many entries of the journal a report goes through, and reportedLines how many of each kind it
+	// lists.
 	maxReported   = 20_000
 	reportedLines = 200
-	// longestReport is the longest time of a report, usualReport the one of a report that is not asked for any.
+	// longestReport is the longest period of a report, and usualReport the period of a report that does not name one.
 	longestReport, usualReport = 35 * 24 * time.Hour, 12 * time.Hour
 )
 
-// shifts are the times that can be asked for by a name: their hours, on the clock.
+// shifts are the periods that have a name, with their hours on the clock.
 var shifts = []struct {
 	name       string
 	begin, end int
 }{{"early", 6, 14}, {"late", 14, 22}, {"night", 22, 6}}
 
-// reportTime is the time that an address asks for: a shift's last one that has begun, or from and to.
+// reportTime returns the period that an address asks for: the latest shift of that name that has begun, or from and to.
 func reportTime(shift, from, to string, now time.Time) (begin, end time.Time, err error) {
 	for _, s := range shifts {
 		if s.name != shift {
@@ -81,8 +82,8 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// reportPage describes a time: when it was not well, files, decisions, orders, and what is open now. It names no persons but those who gave
-// orders.
+// reportPage describes a period: when things were not well, files, decisions, orders, and what is open now. It names no
+// persons except those who gave orders.
 func reportPage(q *Request) (*Page, error) {
 	ask := q.url.Query()
 
@@ -132,7 +133,7 @@ func reportPage(q *Request) (*Page, error) {
 	return p, nil
 }
 
-// reportBlocks are the parts of a report.
+// reportBlocks returns the parts of a report.
 func reportBlocks(q *Request, entries []control.JournalEntry, begin, end time.Time) []Block {
 	ills, files, orders, runs := sorted(entries)
 
@@ -167,10 +168,10 @@ func unremarkable(e control.JournalEntry) bool {
 	return e.Outcome != control.OutcomeFailed && e.Counts["rejected"] == 0
 }
 
-// notCounted says what a report does not count: a time that is not well is in the journal when it has ended.
+// notCounted says what a report does not count: a period that was not well is in the journal only once it has ended.
 const notCounted = "what lasts still is not counted"
 
-// illFigure is for how long it was not well.
+// illFigure says for how long things were not well.
 func illFigure(q *Request, ills []control.JournalEntry, begin, end time.Time) Figure {
 	var ill time.Duration
 	for _, e := range ills {
@@ -189,7 +190,7 @@ func illFigure(q *Request, ills []control.JournalEntry, begin, end time.Time) Fi
 	return f
 }
 
-// reportFigures are the sums of a report.
+// reportFigures returns the sums of a report.
 func reportFigures(files, orders []control.JournalEntry) []Figure {
 	var slowest time.Duration
 	rows, failed, done := 0, 0, 0
@@ -218,7 +219,7 @@ func reportFigures(files, orders []control.JournalEntry) []Figure {
 	}
 }
 
-// illTable lists when it was not well. What is not well now stands in the verdict above.
+// illTable lists when things were not well. What is not well now is in the verdict at the top of the page.
 func illTable(q *Request, ills []control.JournalEntry) *Table {
 	t := &Table{Plain: true, Caption: "When the status was not OK for a minute or more", Columns: columns("From", "To", "For", "Status", "What"), Empty: "It always was, as far as the journal shows."}
 	if q.snap.Verdict.Level > verdict.OK {
@@ -237,7 +238,7 @@ func illTable(q *Request, ills []control.JournalEntry) *Table {
 	return t.cut(len(ills))
 }
 
-// reportTable lists entries of one sort.
+// reportTable lists entries of one kind.
 func reportTable(q *Request, caption, empty string, entries []control.JournalEntry) *Table {
 	t := &Table{Plain: true, Caption: caption, Columns: columns("At", "Kind", "Outcome", "By", "What"), Empty: empty}
 	for _, e := range entries[:min(len(entries), reportedLines)] {
@@ -248,7 +249,7 @@ func reportTable(q *Request, caption, empty string, entries []control.JournalEnt
 	return t.cut(len(entries))
 }
 
-// cut notes how many rows are left out.
+// cut notes below the table how many rows are left out.
 func (t *Table) cut(all int) *Table {
 	if left := all - len(t.Rows); left > 0 {
 		t.Note = fmt.Sprintf("and %d earlier ones; the journal has them", left)

@@ -16,7 +16,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestReportTime: shifts by their name, the last that has begun; or from and to, up to now.
+// TestReportTime checks the period of a report: the latest shift of a name that has begun, or from and to, up to now.
 func TestReportTime(t *testing.T) {
 	t.Parallel()
 
@@ -57,7 +57,8 @@ func TestReportTime(t *testing.T) {
 	}
 }
 
-// TestReport: what was not well, ordered, and failed in a time, and nothing of before or after.
+// TestReport checks that a report has what was not well, was ordered, and failed in its period, and nothing from before
+// or after.
 func TestReport(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
@@ -74,7 +75,8 @@ func TestReport(t *testing.T) {
 	require.Contains(t, body, "Nothing was ordered.")
 }
 
-// TestAReportSaysWhatItLacks: it goes through so many entries of the journal and no more.
+// TestAReportSaysWhatItLacks checks that a report says so when there are more entries of the journal than it goes
+// through.
 func TestAReportSaysWhatItLacks(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
@@ -102,7 +104,8 @@ func TestAReportSaysWhatItLacks(t *testing.T) {
 	}
 }
 
-// TestAReportWhileItIsNotWell: a bad time is in the journal when it has ended, so that a report may not say before that all was well.
+// TestAReportWhileItIsNotWell checks that a report made while things are not well does not say that all was well: such
+// a period is in the journal only once it has ended.
 func TestAReportWhileItIsNotWell(t *testing.T) {
 	t.Parallel()
 	conn := bustest.Start(t).Connect(t)
@@ -120,7 +123,8 @@ func TestAReportWhileItIsNotWell(t *testing.T) {
 	}
 }
 
-// TestWordsOfServicesAreInTheConsolesZone: a moment in UTC, as services have it in a container, is shown as all others are.
+// TestWordsOfServicesAreInTheConsolesZone checks that a moment in UTC, as services in a container write it, is shown in
+// the same zone as all others.
 func TestWordsOfServicesAreInTheConsolesZone(t *testing.T) {
 	t.Parallel()
 

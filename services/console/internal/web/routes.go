@@ -1,4 +1,5 @@
-// Package web holds the console's pages. Each is made by a function of the known facts, for a role, and has an address in one table.
+// Package web holds the console's pages. A function makes each page from the known facts; one table gives each its
+// address and the role that it needs.
 package web
 
 import (
@@ -8,27 +9,29 @@ import (
 	"bobosync/services/console/internal/auth"
 )
 
-// Route is an address of the console: which requests it takes, and the least role that may send them. There is no other address but
-// those of logging in.
+// Route is an address of the console: which requests it takes, and the least role that may send them. There are no
+// other addresses except those for logging in and out.
 type Route struct {
-	// Pattern is as [http.ServeMux] takes it, with its method.
+	// Pattern is a pattern of [http.ServeMux], with its method.
 	Pattern string
 	Least   auth.Role
 	handle  http.HandlerFunc
 }
 
-// view makes a page; the path below its address is in the request.
+// view makes a page. The path below its address is in the request.
 type view struct {
 	path   string
 	least  auth.Role
 	render func(*Request) (*Page, error)
-	// list says that its table can be had as CSV and JSON; below, that there is a page for each path below this one.
+	// list says that the page's table is also available as CSV and JSON; below says that there is a page for each path
+	// below this one.
 	list, below bool
-	// live says that it may keep itself up to date; what is recorded for each who looks may not.
+	// live says that the page may keep itself up to date. A page that is recorded for each user who looks at it may
+	// not.
 	live bool
 }
 
-// views are the pages, in the order of their paths; then the forms of orders.
+// views lists the pages, in the order of their paths, then the forms of orders.
 var views = append([]view{
 	{path: "/", least: auth.Viewer, render: nowPage, live: true},
 	{path: "/wall", least: auth.Wall, render: wallPage, live: true},
@@ -53,7 +56,7 @@ var views = append([]view{
 	{path: pathGiven, least: auth.Operator, render: givenPage, below: true, live: true},
 }, forms()...)
 
-// forms are the views of all orders.
+// forms returns the views of all orders.
 func forms() (all []view) {
 	for _, o := range orders {
 		all = append(all, o.view())
@@ -90,7 +93,7 @@ func (s *Site) Routes() []Route {
 	return routes
 }
 
-// findView returns the view of a path, with what is below its address.
+// findView returns the view of a path, with the part of the path below the view's address.
 func findView(path string) (v view, id string, found bool) {
 	for _, v := range views {
 		if v.path == path {
@@ -105,7 +108,7 @@ func findView(path string) (v view, id string, found bool) {
 	return view{}, "", false
 }
 
-// Handler serves all addresses, each to those who may.
+// Handler serves all addresses, each to those who may use it.
 func (s *Site) Handler() http.Handler {
 	mux := s.mux()
 	s.auth.Routes(mux)
@@ -130,7 +133,7 @@ func (s *Site) mux() *http.ServeMux {
 	return mux
 }
 
-// nothing answers for addresses that there are not.
+// nothing answers requests to addresses that do not exist.
 func (s *Site) nothing(w http.ResponseWriter, r *http.Request) {
 	q := s.request(r, r.URL, "")
 	s.write(w, r, q, http.StatusNotFound, &Page{Title: "Not found", Intro: "There is no such page."})

@@ -34,7 +34,7 @@ type Site struct {
 	streams streams
 }
 
-// Options are what a Site is made with.
+// Options is what a Site is made with.
 type Options struct {
 	Auth  *auth.Auth
 	Facts *snapshot.Collector
@@ -67,7 +67,7 @@ func New(o Options) (*Site, error) {
 	return s, err
 }
 
-// sources are what a page asks beside the facts.
+// sources is what a page asks in addition to the facts.
 type sources struct {
 	// reads and orders connect, as those of [Options] do.
 	reads, orders func(context.Context) (*bus.Conn, error)
@@ -80,12 +80,12 @@ type Request struct {
 
 	ctx  context.Context
 	url  *url.URL
-	id   string // what stands below the view's address
+	id   string // the part of the path below the view's address
 	who  auth.Identity
 	snap snapshot.Snapshot
 }
 
-// facts are the last ones that could be had.
+// facts returns the last facts that could be had.
 func (q *Request) facts() verdict.Facts { return q.snap.Known }
 
 func (q *Request) now() time.Time { return q.snap.Facts.At }
@@ -93,7 +93,7 @@ func (q *Request) now() time.Time { return q.snap.Facts.At }
 // errAway says that there is nobody to ask; the verdict says why.
 var errAway = errors.New("the broker cannot be reached, so nobody can be asked")
 
-// connection returns a connection at once, or errAway.
+// connection returns a connection, or errAway at once if the broker is known to be away.
 func (q *Request) connection(connect func(context.Context) (*bus.Conn, error)) (*bus.Conn, error) {
 	if !q.snap.Facts.Reached() {
 		return nil, errAway
@@ -101,7 +101,8 @@ func (q *Request) connection(connect func(context.Context) (*bus.Conn, error)) (
 	return connect(q.ctx)
 }
 
-// request is what a browser asks for. That it asks by itself (see again) does not show in the page's links.
+// request returns the request that a browser makes. If the page reloads itself (see again), that does not show in its
+// links.
 func (s *Site) request(r *http.Request, u *url.URL, id string) *Request {
 	asked, query := *u, u.Query()
 	query.Del("refresh")
@@ -135,7 +136,7 @@ func (s *Site) show(v view) http.HandlerFunc {
 	}
 }
 
-// sentence says what went wrong.
+// sentence returns a sentence that says what went wrong.
 func sentence(err error) string {
 	if errors.Is(err, bus.ErrNotAllowed) {
 		return "The broker does not let this console do that: CONSOLE_OPERATOR_CREDS must name an operator's key."
@@ -143,7 +144,7 @@ func sentence(err error) string {
 	return upper(text.Clean(err.Error())) + "."
 }
 
-// formOf takes .csv or .json from the end of a path.
+// formOf splits .csv or .json from the end of a path.
 func formOf(path, id string) (rest, form string) {
 	for _, form := range []string{".csv", ".json"} {
 		if strings.HasSuffix(path, form) {
@@ -154,7 +155,7 @@ func formOf(path, id string) (rest, form string) {
 	return id, ""
 }
 
-// notFound says that there is no such thing.
+// notFound says that what was asked for does not exist.
 type notFound struct{ text string }
 
 func (e *notFound) Error() string { return e.text }
@@ -194,7 +195,7 @@ func (s *Site) write(w http.ResponseWriter, r *http.Request, q *Request, status 
 	s.execute(w, status, "frame", f)
 }
 
-// Page answers with a body in the frame of all pages, for what is no view.
+// Page answers with a body in the frame of all pages, for pages that are not views.
 func (s *Site) Page(w http.ResponseWriter, r *http.Request, status int, title string, body template.HTML) {
 	q := s.request(r, r.URL, "")
 	s.write(w, r, q, status, &Page{Title: title, Blocks: []Block{{HTML: body}}})
@@ -212,7 +213,7 @@ func (s *Site) execute(w http.ResponseWriter, status int, name string, data any)
 	_, _ = w.Write([]byte(visible(b.String()))) // a browser that is gone misses nothing
 }
 
-// visible shows invisible characters in a page as escapes, wherever they come from; only ends of lines stay.
+// visible replaces invisible characters in a page with escapes, wherever they come from; only line ends stay.
 func visible(page string) string {
 	lines := strings.Split(page, "\n")
 	for i, line := range lines {

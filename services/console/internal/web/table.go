@@ -1,6 +1,6 @@
 package web
 
-// Tables: sorted by links, filtered by the address, a part at a time; and the same as CSV and JSON.
+// Tables: sorted by links, filtered by the address, shown a part at a time; and the same as CSV and JSON.
 
 import (
 	"cmp"
@@ -16,16 +16,16 @@ import (
 // rowsAtOnce is how many rows a page shows.
 const rowsAtOnce = 50
 
-// Table is a list of alike things.
+// Table is a list of things of one kind.
 type Table struct {
 	Caption string
 	Columns []Column
 	Rows    [][]Cell
-	// Empty is said when there are no rows.
+	// Empty is shown when there are no rows.
 	Empty string
-	// Note is said below it.
+	// Note is shown below the table.
 	Note string
-	// Plain is a table without filter, order and other forms.
+	// Plain says that the table has no filter, no sort links, no pages, and no CSV or JSON.
 	Plain bool
 
 	// What follows is for the template.
@@ -90,7 +90,7 @@ func (t *Table) arrange(q url.Values) {
 	}
 }
 
-// link makes the links for a page at an address, and cuts the rows.
+// link makes the table's links for a page at an address, and cuts the rows to those of one part.
 func (t *Table) link(u *url.URL) {
 	q := u.Query()
 	for i, c := range t.Columns {
@@ -118,7 +118,7 @@ func (t *Table) link(u *url.URL) {
 	}
 }
 
-// near are the numbers of pages to offer: the first, the last, and those around.
+// near returns the page numbers to offer: the first, the last, and those around the current one.
 func near(at, pages int) (all []int) {
 	for n := 1; n <= pages; n++ {
 		if n == 1 || n == pages || n >= at-2 && n <= at+2 {
@@ -146,7 +146,7 @@ func with(path string, q url.Values, name, value string) string {
 
 func slug(title string) string { return strings.ReplaceAll(strings.ToLower(title), " ", "_") }
 
-// value is a cell for machines.
+// value returns a cell's content for machines.
 func (c Cell) value() string {
 	if !c.Time.IsZero() {
 		return c.ISO()
@@ -182,7 +182,7 @@ func (t *Table) writeCSV(out *text.Printer) error {
 
 // writeJSON writes all rows for scripts: a list of objects, in which all values are texts.
 func (t *Table) writeJSON(out *text.Printer) error {
-	rows := make([]map[string]string, 0, len(t.Rows)) // JSON's null is no list
+	rows := make([]map[string]string, 0, len(t.Rows)) // not nil, which JSON would write as null
 	for _, row := range t.Rows {
 		object := map[string]string{}
 		for i, c := range row {

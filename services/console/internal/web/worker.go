@@ -57,7 +57,7 @@ func workerPage(q *Request) (*Page, error) {
 	return p, nil
 }
 
-// momentInUTC is a moment as services have it in words.
+// momentInUTC matches a moment as services write it in a text.
 var momentInUTC = regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC`)
 
 // inZone converts the moments in a service's text to the zone that the console shows.
@@ -72,7 +72,7 @@ func inZone(said string) string {
 	})
 }
 
-// booked leads to what the worker had booked.
+// booked returns a link to what the worker had booked.
 func booked(worker, at string) []Link {
 	return []Link{{Text: "What was booked, and what became of it", Href: address("/worker", "q", worker, "at", at, "bookings", "1")}}
 }
@@ -90,7 +90,7 @@ func workerFacts(q *Request, a control.WorkerAnswer) []Fact {
 	return all
 }
 
-// workerLine is what happened, the latest first: bookings, what was sent, what AtHoc answered.
+// workerLine lists what happened, the latest first: bookings, what was sent, what AtHoc answered.
 func workerLine(q *Request, a control.WorkerAnswer, names map[string]string) *Table {
 	t := &Table{Plain: true, Caption: "What happened", Columns: columns("What", "When", "Status", "File", ">Line"), Empty: "BOBO has sent nothing about this worker."}
 

@@ -1,4 +1,4 @@
-// Command ingest turns BOBO's CSV files into events, and releases a file when all of its rows are settled.
+// Command ingest turns BOBO's CSV files into events, and moves a file away once all of its rows are settled.
 package main
 
 import (

@@ -9,19 +9,19 @@ import (
 // repeated or left out follows from the zone's own changes of offset.
 //
 //   - Where clocks go back, a wall-clock time names two moments. It is taken as the first of them, and all times of the
-//     repeated stretch get the same rank, the stretch's start: they cannot be ordered by the clock, so the order of reading
+//     repeated stretch get the same rank, the stretch's start: the clock cannot order them, so the order of reading
 //     decides.
 //   - Where clocks go forward, some wall-clock times name no moment. They are taken with the offset from before the
-//     change, as a clock would show that was not put forward: 01:30 becomes 02:30.
+//     change, as shown by a clock that was not put forward: 01:30 becomes 02:30.
 //
-// A wallClock caches the stretches it met last. It is not safe for concurrent use.
+// A wallClock caches the latest stretches that it found. It is not safe for concurrent use.
 type wallClock struct {
 	zone      *time.Location
 	stretches [8]stretch
 	next      int
 }
 
-// stretch is a run of wall-clock times, as seconds since 1970 on that wall, that are treated alike.
+// stretch is a run of wall-clock times, in seconds since 1970 on that clock, that are treated alike.
 type stretch struct {
 	from, to int64 // wall-clock seconds, to excluded
 	offset   int64 // wall clock minus UTC
@@ -29,7 +29,7 @@ type stretch struct {
 	ranked   bool
 }
 
-// unix returns the moment at which the wall shows the given seconds, and the rank that orders it.
+// unix returns the Unix time at which the wall clock shows the given seconds, and the rank that orders it.
 func (c *wallClock) unix(wall int64) (at, rank int64) {
 	for i := range c.stretches {
 		if s := &c.stretches[i]; wall >= s.from && wall < s.to {
@@ -53,7 +53,7 @@ func (s *stretch) at(wall int64) (at, rank int64) {
 	return at, at
 }
 
-// period is a time with one offset, in Unix seconds, end excluded.
+// period is a span of time with one offset, in Unix seconds, end excluded.
 type period struct{ start, end, offset int64 }
 
 // The ends of time, far enough from the limits of int64 that adding an offset cannot overflow.
@@ -79,18 +79,19 @@ func (c *wallClock) periodAt(unix int64) period {
 	return p
 }
 
-// find examines all changes of offset within a day and a half of the wall-clock time: no offset is larger than that.
+// find returns the stretch that a wall-clock time lies in. It examines all changes of offset within a day and a half
+// of that time: no offset is larger than that.
 func (c *wallClock) find(wall int64) stretch {
 	const reach = 36 * 60 * 60
 	before := c.periodAt(wall - reach)
-	// What lies near the ends of the periods that are out of reach was not examined; it is not cached as plain.
+	// Times near the limits of the reach are not cached as plain: changes beyond the limits were not examined.
 	from, to := wall-reach/2, wall+reach/2
 	plain := stretch{from: from, to: min(before.end+before.offset, to), offset: before.offset}
 	for before.end <= wall+reach {
 		after := c.periodAt(before.end)
 		change := before.end
 
-		back, forward := change+after.offset, change+before.offset // the wall after and before the change
+		back, forward := change+after.offset, change+before.offset // the wall clock after and before the change
 		if back < forward {
 			plain.to = min(back, to)
 		}

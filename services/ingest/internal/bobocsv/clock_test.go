@@ -34,18 +34,18 @@ func TestWallClock(t *testing.T) {
 
 	tests := []struct {
 		zone, wall string
-		at, rank   string // UTC; rank empty where it is at
+		at, rank   string // UTC; rank is empty where it equals at
 	}{
 		{"UTC", "2024-06-17 14:30:00", "2024-06-17 14:30:00", ""},
 		{"Europe/London", "2024-06-17 14:30:00", "2024-06-17 13:30:00", ""},
 		{"Europe/London", "2024-12-17 14:30:00", "2024-12-17 14:30:00", ""},
-		// Autumn: 02:00 BST becomes 01:00 GMT, so 01:00 to 02:00 comes twice.
+		// Autumn: 02:00 BST becomes 01:00 GMT, so 01:00 to 02:00 happens twice.
 		{"Europe/London", "2024-10-27 00:59:59", "2024-10-26 23:59:59", ""},
 		{"Europe/London", "2024-10-27 01:00:00", "2024-10-27 00:00:00", ""},
 		{"Europe/London", "2024-10-27 01:00:01", "2024-10-27 00:00:01", "2024-10-27 00:00:00"},
 		{"Europe/London", "2024-10-27 01:59:59", "2024-10-27 00:59:59", "2024-10-27 00:00:00"},
 		{"Europe/London", "2024-10-27 02:00:00", "2024-10-27 02:00:00", ""},
-		// Spring: 01:00 GMT becomes 02:00 BST; what lies between is taken with the offset from before.
+		// Spring: 01:00 GMT becomes 02:00 BST. The times in between are taken with the offset from before the change.
 		{"Europe/London", "2024-03-31 00:59:59", "2024-03-31 00:59:59", ""},
 		{"Europe/London", "2024-03-31 01:00:00", "2024-03-31 01:00:00", ""},
 		{"Europe/London", "2024-03-31 01:30:00", "2024-03-31 01:30:00", ""},
@@ -61,10 +61,10 @@ func TestWallClock(t *testing.T) {
 		{"America/St_Johns", "2024-11-03 01:20:00", "2024-11-03 03:50:00", "2024-11-03 03:30:00"},
 		{"America/St_Johns", "2024-11-03 02:00:00", "2024-11-03 05:30:00", ""},
 		{"America/St_Johns", "2024-03-10 02:30:00", "2024-03-10 06:00:00", ""},
-		// The rule of the zone file's end, beyond its table of changes.
+		// The rule at the end of the zone file, which holds beyond its table of changes.
 		{"Europe/London", "2060-10-31 01:30:00", "2060-10-31 00:30:00", "2060-10-31 00:00:00"},
 	}
-	clocks := map[string]*wallClock{} // shared, so that what was remembered for one case is used in the next
+	clocks := map[string]*wallClock{} // shared, so that what was cached for one case is used in the next
 	for _, tt := range tests {
 		t.Run(tt.zone+" "+tt.wall, func(t *testing.T) {
 			c := clocks[tt.zone]
@@ -88,8 +88,9 @@ func TestWallClock(t *testing.T) {
 	}
 }
 
-// TestWallClockAgainstTime compares every quarter of an hour of some years with package time, which knows the zones: a
-// moment's wall-clock time gives back the moment, or an earlier one with the same wall-clock time and a rank of its own.
+// TestWallClockAgainstTime compares every quarter of an hour of some years with package time, which knows the zones:
+// the wall-clock time of a moment must give that moment again, or an earlier one with the same wall-clock time and a
+// rank of its own.
 func TestWallClockAgainstTime(t *testing.T) {
 	t.Parallel()
 

@@ -5,15 +5,15 @@ import (
 	"io"
 )
 
-// MaxLine is the longest line that is read, in bytes, without its end. A longer one is skipped and rejected, so that a
-// file without line ends cannot fill the memory.
+// MaxLine is the longest line that is read, in bytes, without its line end. A longer one is skipped and rejected, so
+// that a file without line ends cannot fill the memory.
 const MaxLine = 64 << 10
 
 // line is one physical line without its end. Its text is valid until the next call of next.
 type line struct {
 	number int
 	text   []byte
-	// size is the true length, also where text was cut because it is over MaxLine.
+	// size is the true length, even if text was cut because the line is longer than MaxLine.
 	size int
 }
 
@@ -21,13 +21,13 @@ type line struct {
 type lineReader struct {
 	src        io.Reader
 	buf        []byte
-	start, end int // what is buffered and not yet given out
+	start, end int // the part of buf that is not yet returned
 	number     int
 	err        error // of src; io.EOF at its end
-	skipLF     bool  // the last line ended in CR at the buffer's end: a LF that follows belongs to it
+	skipLF     bool  // the last line ended in CR at the buffer's end: an LF that follows belongs to it
 }
 
-// firstBuffer and largestBuffer bound what is buffered. Most files are small, and there are thousands of them.
+// firstBuffer and largestBuffer bound the size of the buffer. Most files are small, and there are thousands of them.
 const firstBuffer, largestBuffer = 4 << 10, 2 * MaxLine
 
 func newLineReader(src io.Reader) *lineReader {
@@ -62,7 +62,7 @@ func (r *lineReader) next() (line, error) {
 	}
 }
 
-// cut returns n bytes and drops the line end behind them.
+// cut returns the next n bytes as a line and drops the line end after them.
 func (r *lineReader) cut(n int) line {
 	r.number++
 
@@ -76,7 +76,7 @@ func (r *lineReader) cut(n int) line {
 	return l
 }
 
-// rest returns a last line that has no end.
+// rest returns the last line, which has no line end, or the source's error.
 func (r *lineReader) rest() (line, error) {
 	if r.start == r.end || !errors.Is(r.err, io.EOF) {
 		return line{}, r.err
@@ -89,7 +89,7 @@ func (r *lineReader) rest() (line, error) {
 	return l, nil
 }
 
-// skipLong drops a line that is too long, up to its end, and returns its first bytes.
+// skipLong skips a line that is too long, up to its end, and returns its first bytes.
 func (r *lineReader) skipLong() (line, error) {
 	size := 0
 
@@ -117,7 +117,7 @@ func (r *lineReader) skipLong() (line, error) {
 	}
 }
 
-// fill reads more, after what is buffered.
+// fill reads more into the buffer, after what is there.
 func (r *lineReader) fill() {
 	if r.start > 0 {
 		copy(r.buf, r.buf[r.start:r.end])
@@ -128,7 +128,7 @@ func (r *lineReader) fill() {
 		r.buf = append(r.buf, make([]byte, min(3*len(r.buf), largestBuffer-len(r.buf)))...)
 	}
 
-	const patience = 100 // reads without a byte and without an error, as bufio has it
+	const patience = 100 // reads without a byte and without an error, as in bufio
 	for range patience {
 		n, err := r.src.Read(r.buf[r.end:])
 		r.end += n

@@ -2,7 +2,7 @@ package bobocsv
 
 import "time"
 
-// moment reads the three columns with an event's time and returns the wall clock's seconds since 1970.
+// moment reads the three columns with an event's time, and returns the wall-clock time in seconds since 1970.
 func moment(date, clock, created []byte) (wall int64, reason Reason) {
 	if len(date) != len("YYYYMMDD") || len(created) < len(date) {
 		return 0, Date
@@ -46,7 +46,7 @@ func moment(date, clock, created []byte) (wall int64, reason Reason) {
 
 const secondsPerDay = 24 * 60 * 60
 
-// daysOf reads YYYYMMDD as days since 1970. Years before that are no times of a duty clock.
+// daysOf reads YYYYMMDD as days since 1970. A duty clock shows no earlier years.
 func daysOf(b []byte) (int64, bool) {
 	year, ok1 := number(b[:4])
 	month, ok2 := number(b[4:6])
@@ -84,7 +84,7 @@ func secondsOf(b []byte) (int64, bool) {
 	return int64(hour)*3600 + int64(minute)*60 + int64(second), true
 }
 
-// number reads decimal digits, and nothing else: no sign, no blank.
+// number reads decimal digits and nothing else: no sign, no blank.
 func number(b []byte) (int, bool) {
 	n := 0
 	for _, c := range b {

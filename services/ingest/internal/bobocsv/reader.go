@@ -1,14 +1,14 @@
-// Package bobocsv reads the export files of BOBO, the duty clock: ten columns, comma-separated, RFC 4180 quoting, with or
-// without a header row. It is a function of its input alone and needs bounded memory.
+// Package bobocsv reads the export files of BOBO, the duty clock: ten columns, comma-separated, RFC 4180 quoting,
+// with or without a header row. Its results depend on its input alone, and it needs bounded memory.
 //
-// What it takes: a UTF-8 byte-order mark, any line ends (CRLF, LF, CR), blank lines, a header row, a missing last line end,
-// quoted values, blanks around a value. Everything else about a row is strict: a row is an entry, or it is rejected with a
-// Reason, and the rows after it go on.
+// It accepts a UTF-8 byte-order mark, any line ends (CRLF, LF, CR), blank lines, a header row, a missing last line
+// end, quoted values, and blanks around a value. Everything else about a row is strict: it is an entry, or it is
+// rejected with a Reason, and reading goes on with the next row.
 //
-// A row is named by the physical line, counted from 1, on which it starts.
+// A row is identified by the physical line, counted from 1, on which it starts.
 //
-// Personal data: columns 3 and 7 to 10 (payroll id, place) are counted and dropped, and no result but an entry holds a value
-// from the file.
+// Personal data: columns 3 and 7 to 10 (payroll id, place) are counted and dropped, and no result but an entry holds
+// a value from the file.
 package bobocsv
 
 import (
@@ -25,13 +25,13 @@ import (
 	"bobosync/shared/event"
 )
 
-// MaxEmployee is the longest employee id, in characters. BOBO's have five digits as a rule.
+// MaxEmployee is the longest employee id, in characters. BOBO's ids usually have five digits.
 const MaxEmployee = 64
 
 // columnCount is the number of columns of a row.
 const columnCount = 10
 
-// columnNames are those of a header row, without letter case and what is neither letter nor digit.
+// columnNames are the names in a header row, in lower case and reduced to letters and digits.
 var columnNames = [columnCount]string{
 	"transactiontype", "employeeid", "payrollid", "clockingdate", "clockingtime", "datetimecreated", "geostatus", "geolatitude", "geolongitude", "geoaccuracy",
 }
@@ -39,15 +39,15 @@ var columnNames = [columnCount]string{
 // usedColumns is the number of columns up to the last one that is used.
 const usedColumns = 6
 
-// maxJoinedLines bounds how far a quoted value may reach over line ends.
+// maxJoinedLines bounds over how many more lines a quoted value may extend.
 const maxJoinedLines = 10
 
-// Options say how to read.
+// Options control how a Reader reads.
 type Options struct {
 	// Zone is the zone of the wall clock in the file; nil is UTC.
 	Zone *time.Location
-	// Latest is the latest time that an event may have; zero is without limit. A later event is rejected, since it would
-	// win against every event to come.
+	// Latest is the latest time that an event may have; zero means no limit. A later event is rejected, since it
+	// would supersede all events to come.
 	Latest time.Time
 }
 
@@ -57,7 +57,8 @@ type Row struct {
 	Line int
 	// Reason says why the row was rejected; 0 for an entry.
 	Reason Reason
-	// Number goes with Reason: the columns found for Columns, the bytes of the line for LineTooLong, else 0.
+	// Number belongs to Reason: the number of columns for Columns, the length of the line in bytes for LineTooLong, 0
+	// otherwise.
 	Number int
 	// Entry is the row's entry, if it was not rejected.
 	Entry event.Entry
@@ -66,18 +67,18 @@ type Row struct {
 // Reader reads the rows of one file. It is not safe for concurrent use.
 type Reader struct {
 	lines    *lineReader
-	again    []line // lines that were read for a quoted value which did not end, to be read by themselves
+	again    []line // lines read in vain to find a closing quote; they are read again
 	clock    wallClock
 	latest   int64
 	begun    bool // the first non-blank line, which may be a header, was read
-	shuffled bool // that was one, with the columns in another order
+	shuffled bool // that line was a header with the columns in another order
 	last     int
-	seen     map[string]string // employee ids: a file names the same workers again and again
+	seen     map[string]string // employee ids, since a file names the same workers again and again
 	fields   [columnCount][]byte
 	unquoted []byte
 }
 
-// NewReader reads the file that src gives.
+// NewReader returns a Reader for the file that src yields.
 func NewReader(src io.Reader, o Options) *Reader {
 	r := &Reader{
 		lines: newLineReader(src), clock: wallClock{zone: o.Zone}, latest: forever, seen: map[string]string{},
@@ -96,7 +97,7 @@ func NewReader(src io.Reader, o Options) *Reader {
 // Lines returns the number of physical lines read so far.
 func (r *Reader) Lines() int { return r.last }
 
-// Read returns the next row; io.EOF at the end of the file. Any other error is the source's.
+// Read returns the next row, or io.EOF at the end of the file. Any other error comes from the source.
 func (r *Reader) Read() (Row, error) {
 	for {
 		l, err := r.nextLine()
@@ -148,8 +149,9 @@ func (r *Reader) nextLine() (line, error) {
 	return r.lines.next()
 }
 
-// isHeader reports whether the row that was just split is a header, and checks the order of its columns. One with another order has
-// the name of a used column at another place: its values must not be taken for something else.
+// isHeader reports whether the row that was just split is a header, and checks the order of its columns. If a known
+// name stands in the wrong column and either that column or its own one is used, it sets shuffled: the values must
+// not be taken for something else.
 func (r *Reader) isHeader() bool {
 	header := columnName(r.fields[0]) == columnNames[0]
 	for i, field := range r.fields {
@@ -166,7 +168,7 @@ func columnName(field []byte) string {
 	return strings.ToLower(string(bytes.Join(bytes.FieldsFunc(field, func(c rune) bool { return !unicode.IsLetter(c) && !unicode.IsDigit(c) }), nil)))
 }
 
-// row makes a row of a line, and of those after it if a quoted value reaches over them.
+// row makes a row of a line, and of the lines after it if a quoted value extends over them.
 func (r *Reader) row(l line) (Row, error) {
 	r.fields[0] = nil
 	if bytes.IndexByte(l.text, '"') < 0 {
@@ -184,8 +186,9 @@ func (r *Reader) row(l line) (Row, error) {
 	}
 }
 
-// join tries to end a quoted value on one of the next lines. It takes them only if a whole row comes out. Otherwise the
-// first line alone is rejected and the others are read by themselves: a stray quote must not swallow the good rows after it.
+// join tries to find the end of a quoted value on one of the next lines. It uses these lines only if the result is a
+// whole row. Otherwise only the first line is rejected and the others are read by themselves: a stray quote must not
+// swallow the good rows after it.
 func (r *Reader) join(l line) (Row, error) {
 	first, joined := l.number, append([]byte(nil), l.text...)
 	var taken []line
@@ -222,8 +225,8 @@ func (r *Reader) join(l line) (Row, error) {
 	return Row{Line: first, Reason: Quoting}, nil
 }
 
-// startsRow reports whether a line begins as a row does. No value of a BOBO row reads like that, so a quoted value that
-// seems to reach that far was never closed.
+// startsRow reports whether a line begins as a row does. No value of a BOBO row begins like that, so a quoted value
+// that seems to extend that far was never closed.
 func startsRow(text []byte) bool {
 	first, _, found := bytes.Cut(text, []byte(","))
 	_, known := transaction(bytes.Trim(first, " \t\""))
@@ -253,17 +256,17 @@ func (r *Reader) splitPlain(text []byte) int {
 	}
 }
 
-// quoteState says how far a text with quotes makes sense.
+// quoteState says whether the quotes in a text fit together.
 type quoteState int
 
 const (
 	complete quoteState = iota // the quotes fit together
 	open                       // the last value's closing quote is missing
-	broken                     // no text that follows can fix it
+	broken                     // no further text can fix it
 )
 
-// splitQuoted does what splitPlain does for a text with quotes. It is not encoding/csv, which refuses blanks around a quoted
-// value and does not distinguish a value that may go on in the next line from a broken one.
+// splitQuoted does what splitPlain does, for a text with quotes. encoding/csv would not do: it refuses blanks around
+// a quoted value, and does not distinguish a value that may go on in the next line from a broken one.
 func (r *Reader) splitQuoted(text []byte) (columns int, state quoteState) {
 	r.unquoted = r.unquoted[:0]
 	for {
@@ -281,7 +284,7 @@ func (r *Reader) splitQuoted(text []byte) (columns int, state quoteState) {
 	}
 }
 
-// cutField takes the first field off a text; more says that a comma followed it.
+// cutField cuts the first field off a text. more reports whether a comma followed it.
 func (r *Reader) cutField(text []byte) (field, rest []byte, more bool, state quoteState) {
 	text = bytes.TrimLeftFunc(text, unicode.IsSpace)
 	if len(text) == 0 || text[0] != '"' {
@@ -319,7 +322,7 @@ func (r *Reader) cutField(text []byte) (field, rest []byte, more bool, state quo
 	return r.unquoted[start:len(r.unquoted):len(r.unquoted)], rest, more, complete
 }
 
-// judge makes an entry of the fields, or returns why it is not one.
+// judge makes an entry of the fields, or returns the reason why they are not one.
 func (r *Reader) judge(number, columns int) Row {
 	if columns != columnCount {
 		return Row{Line: number, Reason: Columns, Number: columns}
@@ -388,7 +391,7 @@ func transaction(field []byte) (on, known bool) {
 	return false, false
 }
 
-// maxSeen bounds the memory for employee ids.
+// maxSeen bounds the number of employee ids in memory.
 const maxSeen = 1 << 16
 
 func (r *Reader) employee(id []byte) (string, bool) {

@@ -141,7 +141,7 @@ func TestRead(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, tt.want)
 			}
 
-			// The result may not depend on how the bytes arrive.
+			// The result must not depend on how the bytes arrive.
 			if rows, err := collect(NewReader(iotest.HalfReader(iotest.DataErrReader(strings.NewReader(tt.text))), Options{})); err != nil || brief(rows) != tt.want {
 				t.Errorf("in halves: got %s, %v\nwant %s", brief(rows), err, tt.want)
 			}
@@ -210,7 +210,8 @@ func TestReasonsHaveTexts(t *testing.T) {
 	}
 }
 
-// FuzzSplitQuoted: whatever encoding/csv takes comes out the same here, but for blanks around values.
+// FuzzSplitQuoted checks that whatever encoding/csv accepts gives the same fields here, except for blanks around
+// values.
 func FuzzSplitQuoted(f *testing.F) {
 	for _, s := range []string{`a,"b"`, `"a""b",c`, `"a,b"`, `a,`, `"",""`, ` "a" `, `"a"b`, `"a`} {
 		f.Add(s)
@@ -243,8 +244,8 @@ func FuzzSplitQuoted(f *testing.F) {
 	})
 }
 
-// FuzzRead: no input makes the reader fail, and every line that is not blank is accounted for: it starts an entry or a
-// rejected row, is the header, or belongs to the quoted value of the row before it.
+// FuzzRead checks that no input makes the reader fail, and that every line that is not blank is accounted for: it
+// starts an entry or a rejected row, is the header, or belongs to the quoted value of the row before it.
 func FuzzRead(f *testing.F) {
 	for _, s := range []string{
 		good, "\uFEFF" + good, "Transaction_Type\n" + good, `BON,12345,"P` + "\n" + `Q",20240617,143000,20240617143000,,,,`,

@@ -2,16 +2,16 @@ package bobocsv
 
 import "fmt"
 
-// Reason says why a row was rejected. The numbers are stored, a byte a row, in the ledger, in one space with
-// event.Outcome, which stays below FirstReason: never renumber them.
+// Reason says why a row was rejected. The ledger stores the numbers, one byte a row, in one space with event.Outcome,
+// which stays below FirstReason: never renumber them.
 type Reason byte
 
-// FirstReason is the smallest Reason; what is below it in the ledger is an outcome.
+// FirstReason is the smallest Reason. A smaller number in the ledger is an outcome.
 const FirstReason = Reason(32)
 
 // The reasons for rejecting a row.
 const (
-	// Columns: the row has fewer or more than ten columns; Row.Number is how many.
+	// Columns: the row has fewer or more than ten columns; Row.Number says how many.
 	Columns = FirstReason + iota
 	// TransactionType: column 1 is neither BON nor BOF.
 	TransactionType
@@ -29,7 +29,7 @@ const (
 	Future
 	// LineTooLong: the line has more than MaxLine bytes.
 	LineTooLong
-	// Quoting: a quoted value does not end, or there is text beside its quotes.
+	// Quoting: a quoted value does not end, or there is text next to its quotes.
 	Quoting
 	// Header: the file's header has the columns in another order, so that none of its rows can be read.
 	Header
@@ -73,8 +73,8 @@ func (r Reason) String() string {
 	return reasonNames[r-FirstReason]
 }
 
-// Text explains the reason to an operator. It holds no value of the row: where columns are shifted, any of them may be
-// somebody's personal data.
+// Text explains the reason to an operator. It contains no value of the row: where columns are shifted, any of them
+// may be somebody's personal data.
 func (r Reason) Text() string {
 	if r < FirstReason || r >= endOfReasons {
 		return r.String()

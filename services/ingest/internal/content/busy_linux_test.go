@@ -13,7 +13,8 @@ import (
 	"bobosync/services/ingest/internal/files"
 )
 
-// TestALeaseIsNotWaitedFor: opening a file that another program holds a lease on would take the kernel 45 seconds.
+// TestALeaseIsNotWaitedFor opens a file on which another program holds a lease. Waiting for it would take the kernel
+// 45 seconds.
 func TestALeaseIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	path := write(t, "text")
@@ -33,7 +34,8 @@ func TestALeaseIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// TestAPipeThatIsSwappedIn at any moment between looking and opening is neither waited for nor read.
+// TestAPipeThatIsSwappedIn checks that a pipe that replaces a file between its check and its opening is neither
+// waited for nor read.
 func TestAPipeThatIsSwappedIn(t *testing.T) {
 	t.Parallel()
 

@@ -1,4 +1,4 @@
-// Package content opens input files: it finds out what is in them, and never waits for one that does not answer.
+// Package content opens input files and finds out what is in them. It stops waiting for a file that does not answer.
 package content
 
 import (
@@ -20,9 +20,10 @@ import (
 )
 
 var (
-	// ErrChanged means that a file was written to or replaced while it was read: it is left until it has settled again.
+	// ErrChanged means that a file was written to or replaced while it was read: it is left alone until it has
+	// stopped changing.
 	ErrChanged = errors.New("the file changed while it was read")
-	// ErrNoDirectory means that the file's directory cannot be opened: nothing is known of the file then.
+	// ErrNoDirectory means that the file's directory cannot be opened, so that nothing is known of the file.
 	ErrNoDirectory = errors.New("its directory cannot be opened")
 	// ErrTooLarge means that a file is larger than the limit.
 	ErrTooLarge = errors.New("too large, MAX_FILE_SIZE allows less")
@@ -31,36 +32,37 @@ var (
 // blockSize is how much is read at once.
 const blockSize = 256 << 10
 
-// File is an input file that is open for reading, and what is known of it. It is for one goroutine.
+// File is an input file that is open for reading, with what is known of it. It is for one goroutine.
 type File struct {
-	// ID is the SHA-256 of the content, in lower-case hex. That of a file with a NUL, which is no text, is made of its size and
-	// what is before the NUL: such a file may be endless.
+	// ID is the SHA-256 of the content, in lower-case hex. A file with a NUL is not text and may be endless; its ID
+	// is made of its size and of the content before the NUL.
 	ID string
 	// Problem says why the content is not text; empty if it is.
 	Problem string
 	Stat    files.Stat
-	// Arrival is when the file came to be where it is, see files.Arrival.
+	// Arrival is when the file came to be where it is; see files.Arrival.
 	Arrival time.Time
 
 	dir  *files.Dir
 	name string
 	file *os.File
-	lost bool // a read has not come back: the goroutine that waits for it closes the file
-	// small is the content of a file of less than a block: it need not be read twice.
+	lost bool // a read has not returned: the goroutine that waits for it closes the file
+	// small is the content of a file smaller than a block, which therefore need not be read twice.
 	small   []byte
 	between func(ctx context.Context) error // see Options
 }
 
-// Options say how to open.
+// Options control how a file is opened.
 type Options struct {
-	// MaxSize is the most bytes that a file may have; 0 is without limit.
+	// MaxSize is the most bytes that a file may have; 0 means no limit.
 	MaxSize int64
-	// Between, if set, is called between two blocks of a long reading, that of the Text too, so that others need not wait for its end.
-	// Its error ends the reading.
+	// Between, if set, is called between two blocks of a long reading, including that of the Text, so that others
+	// need not wait for its end. Its error ends the reading.
 	Between func(ctx context.Context) error
 }
 
-// Open opens the file at a path and reads it through, to learn its id and whether it is a text. Close it after use.
+// Open opens the file at a path and reads it to its end, or to its first NUL, to learn its id and whether it is text.
+// Close it after use.
 func Open(ctx context.Context, path string, o Options) (*File, error) {
 	f, err := within(ctx, path, func() (*File, error) {
 		dir, err := files.OpenDir(filepath.Dir(path))
@@ -124,8 +126,9 @@ type Known struct {
 	Stat files.Stat
 }
 
-// Is reports whether what looks like info now still is the file: if it looks exactly as it did, or else if its content, of which read
-// returns the id, is the same. It may have been touched only, or been copied back. One that is being written to is another one.
+// Is reports whether the file that info describes still is this one: because it looks exactly as it did, or because
+// its content is the same. It may only have been touched, or copied back. read returns the id of the content. A file
+// that is being written to counts as another one.
 func (k Known) Is(info fs.FileInfo, read func() (string, error)) (bool, error) {
 	if !info.Mode().IsRegular() || info.Size() != k.Size {
 		return false, nil
@@ -190,7 +193,7 @@ func (f *File) identify(ctx context.Context, o Options) error {
 	for {
 		block, err := src.next()
 		if size += int64(len(block)); size > f.Stat.Size {
-			return ErrChanged // it grows, perhaps as fast as it is read
+			return ErrChanged // the file grows, perhaps as fast as it is read
 		}
 
 		if nul := text.add(block); nul >= 0 {
@@ -222,7 +225,7 @@ func (f *File) identify(ctx context.Context, o Options) error {
 	return f.unchanged()
 }
 
-// pause lets others do something between two blocks.
+// pause calls Between, if it is set.
 func (f *File) pause(ctx context.Context) error {
 	if f.between == nil {
 		return nil
@@ -235,7 +238,7 @@ func idOf(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// unchanged returns ErrChanged unless the name still stands for the file as it was when it was opened.
+// unchanged returns ErrChanged unless the name still refers to the file as it was when it was opened.
 func (f *File) unchanged() error {
 	now, err := f.dir.Stat(f.name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -260,7 +263,7 @@ type Text struct {
 	sum  hash.Hash // nil if the content was kept by the first reading
 }
 
-// Text returns the content from its start. Call its Check after its end.
+// Text returns the content from its start. Call Check after reading it to the end.
 func (f *File) Text(ctx context.Context) (*Text, error) {
 	if f.Stat.Size < blockSize {
 		return &Text{Reader: bytes.NewReader(f.small), file: f}, nil
@@ -283,19 +286,19 @@ func (t *Text) Check() error {
 	return t.file.unchanged()
 }
 
-// reader reads on in a file, block by block.
+// reader reads the rest of a file, block by block.
 type reader struct {
 	ctx   context.Context
 	file  *File
 	block []byte
-	rest  []byte // what Read has not given out yet
+	rest  []byte // what Read has not returned yet
 }
 
 func (f *File) reader(ctx context.Context) *reader {
 	return &reader{ctx: ctx, file: f, block: make([]byte, min(max(f.Stat.Size+1, 512), blockSize))}
 }
 
-// next returns the next bytes, which are valid until it is called again, with io.EOF at the end.
+// next returns the next bytes, with io.EOF at the end. They are valid until it is called again.
 func (r *reader) next() ([]byte, error) {
 	f := r.file
 	n, err := within(r.ctx, f.dir.Path(f.name), func() (int, error) { return f.file.Read(r.block) }, func(int, error) { _ = f.file.Close() })

@@ -64,7 +64,8 @@ func TestContentIsReadTwice(t *testing.T) {
 	}
 }
 
-// TestWhatIsNoTextIsNotReadToItsEnd: terabytes of NUL would take hours. Its id tells it from others all the same.
+// TestWhatIsNoTextIsNotReadToItsEnd checks that terabytes of NUL, which would take hours, are not read. The id still
+// distinguishes such a file from others.
 func TestWhatIsNoTextIsNotReadToItsEnd(t *testing.T) {
 	t.Parallel()
 
@@ -99,7 +100,7 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// TestAnAbsentDirectorySaysNothingOfItsFiles: whether a file is gone is told from one look at a directory that is there.
+// TestAnAbsentDirectorySaysNothingOfItsFiles checks that a file only counts as gone if its directory is there.
 func TestAnAbsentDirectorySaysNothingOfItsFiles(t *testing.T) {
 	t.Parallel()
 
@@ -112,7 +113,7 @@ func TestAnAbsentDirectorySaysNothingOfItsFiles(t *testing.T) {
 	}
 }
 
-// TestOpeningNeverWaits: for the other end of a pipe, for a program that has a lease on the file, or for what a link stands for.
+// TestOpeningNeverWaits checks that Open waits neither for the other end of a pipe nor for the target of a link.
 func TestOpeningNeverWaits(t *testing.T) {
 	t.Parallel()
 
@@ -133,7 +134,8 @@ func TestOpeningNeverWaits(t *testing.T) {
 	}
 }
 
-// TestACallThatHangsIsLeftAlone: the others go on after a while, or at once when the program is told to stop.
+// TestACallThatHangsIsLeftAlone checks that within gives up on a call that hangs after stallTime, or as soon as the
+// context ends.
 func TestACallThatHangsIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended, closed := make(chan struct{}), make(chan int, 2)
@@ -160,7 +162,8 @@ func TestACallThatHangsIsLeftAlone(t *testing.T) {
 	})
 }
 
-// TestWhatHangsHoldsUpNothingElse: neither a file that is tried again and again the others of its directory, nor a directory another one.
+// TestWhatHangsHoldsUpNothingElse checks that a file that is tried again and again does not hold up the others in its
+// directory, and that a directory does not hold up another one.
 func TestWhatHangsHoldsUpNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan struct{})

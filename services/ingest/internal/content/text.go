@@ -6,15 +6,15 @@ import (
 	"unicode/utf8"
 )
 
-// textCheck finds out whether what is added to it is UTF-8 text. A NUL is valid UTF-8, but no text holds one: it is how
-// UTF-16 and binaries give themselves away, and behind it there may be terabytes of them.
+// textCheck checks whether the blocks that are added to it are UTF-8 text. A NUL is valid UTF-8, but text never
+// contains one: it gives away UTF-16 and binary data, and terabytes of NULs may follow.
 type textCheck struct {
 	offset int64
-	carry  []byte // the beginning of a character that the last block cut
+	carry  []byte // the beginning of a character that was cut at the end of the last block
 	bad    string
 }
 
-// add returns where in the block there is a NUL, which ends the check, or -1.
+// add checks the next block. It returns the index of the first NUL in the block, which ends the check, or -1.
 func (t *textCheck) add(p []byte) (nul int) {
 	if nul = bytes.IndexByte(p, 0); nul >= 0 {
 		t.bad = fmt.Sprintf("not a text: NUL at byte %d", t.offset+int64(nul)+1)
@@ -44,7 +44,7 @@ func (t *textCheck) add(p []byte) (nul int) {
 	return nul
 }
 
-// lastRune returns where the last character of p starts, as far as that can be seen.
+// lastRune returns where the last character of p starts, or len(p) if no start is among the last utf8.UTFMax bytes.
 func lastRune(p []byte) int {
 	for i := len(p) - 1; i >= 0 && i >= len(p)-utf8.UTFMax; i-- {
 		if utf8.RuneStart(p[i]) {

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// stallTime is how long a single call to the file system may take. A share or a file system of its own kind may never answer; the
-// other files go on without it.
+// stallTime is how long a single call to the file system may take. A network share or an unusual file system may
+// never answer; the other files are then read without it.
 const stallTime = 10 * time.Second
 
-// maxStalled bounds how many calls are waited for that do not come back, by directory: one that hangs must not keep the files of another
-// from being read.
+// maxStalled bounds how many calls that do not return may be left waiting in one directory. Each directory has its
+// own bound, so that a directory that hangs does not keep the files of another from being read.
 const maxStalled = 16
 
-// stalls counts the calls that have not come back, by the path of their file and by its directory.
+// stalls counts the calls that have not returned, by the path of their file and by its directory.
 type stalls struct {
 	mu    sync.Mutex
 	calls map[string]int
@@ -24,8 +24,9 @@ type stalls struct {
 
 var stalled = stalls{calls: map[string]int{}}
 
-// blocks reports whether no call is to be made for the file at a path: an earlier one has not come back, or too many in its directory.
-// Without the first, a single file that is tried again and again would stop all others of its directory.
+// blocks reports whether no call may be made for the file at a path, because an earlier call for it has not returned,
+// or too many in its directory. Without the first condition, a single file that is tried again and again would block
+// all others in its directory.
 func (s *stalls) blocks(path string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,11 +47,11 @@ func (s *stalls) add(n int, keys ...string) {
 // ErrStalled means that the file system does not answer.
 var ErrStalled = errors.New("the file system does not answer for this file")
 
-// errLate is wrapped by the error of a call that has not come back.
+// errLate is wrapped by the error of a call that has not returned.
 var errLate = errors.New("not waited for any longer")
 
-// within makes a call for the file at a path that may hang, and returns what it returns. When it takes too long, or ctx ends, it is left
-// alone; late gets what it returns in the end.
+// within makes a call for the file at a path, which may hang, and returns its result. If the call takes longer than
+// stallTime, or ctx ends, within stops waiting and returns an error; late gets the result once the call returns.
 func within[T any](ctx context.Context, path string, call func() (T, error), late func(T, error)) (result T, err error) {
 	if err := ctx.Err(); err != nil {
 		return result, err

@@ -1,4 +1,5 @@
-// Package entries is ingest's side of the broker: it puts entries into their stream, makes room in it, and notices when it is lost.
+// Package entries is ingest's side of the broker: it publishes entries into their stream, makes room in it, and
+// notices when it is lost.
 package entries
 
 import (
@@ -16,36 +17,37 @@ import (
 	"bobosync/shared/topology"
 )
 
-// ErrLost means that a stream, a consumer or the bucket is not there any more: the session ends and the next one recreates it.
+// ErrLost means that a stream, a consumer or the bucket is gone: the session ends, and the next one recreates it.
 var ErrLost = errors.New("the broker's store is not what it was")
 
-// identified are the streams whose loss takes something along that was under way.
+// identified are the streams that may hold something under way, which is lost with them.
 var identified = []string{topology.StreamEntries, topology.StreamAcks, topology.StreamUpdates}
 
 // Config is what a Stream needs; all fields are required.
 type Config struct {
 	Conn *bus.Conn
 	Log  *slog.Logger
-	// MaxAge is how long entries are kept that were read.
+	// MaxAge is how long entries are kept that the resolver has read.
 	MaxAge time.Duration
 	Now    func() time.Time
-	// FirstPause and MaxPause are the pauses before what failed is tried again.
+	// FirstPause and MaxPause are the first and the longest pause before a failed operation is tried again.
 	FirstPause, MaxPause time.Duration
 }
 
-// Stream is the stream of entries, within one session with the broker. Send is for one goroutine at a time, the rest for several.
+// Stream is the stream of entries, within one session with the broker. Send is for one goroutine at a time; the other
+// methods are safe for concurrent use.
 type Stream struct {
-	// Identities are when each stream was made, as of the session's start; see topology.Identity.
+	// Identities says when each stream was created, as of the session's start; see topology.Identity.
 	Identities map[string]string
 
 	cfg Config
 	pub *bus.Publisher
 
-	fullSince time.Time // since when it is full
+	fullSince time.Time // since when the stream is full; zero if it is not
 	warned    time.Time
 }
 
-// Open returns the stream, which must be there. Close it after use.
+// Open returns the stream, which must exist. Close it after use.
 func Open(ctx context.Context, cfg Config) (*Stream, error) {
 	s := &Stream{Identities: map[string]string{}, cfg: cfg}
 	for _, stream := range identified {
@@ -67,10 +69,10 @@ func Open(ctx context.Context, cfg Config) (*Stream, error) {
 	return s, nil
 }
 
-// Close waits for calls that are under way; there must be none any more.
+// Close closes the stream. No call should be under way any more; it waits for those that are.
 func (s *Stream) Close() { _ = s.pub.Close() }
 
-// Publisher returns the publisher of the session, for other streams.
+// Publisher returns the session's publisher, which serves other streams too.
 func (s *Stream) Publisher() *bus.Publisher { return s.pub }
 
 // CheckIdentities returns ErrLost if a stream was recreated since the session began.
@@ -89,7 +91,7 @@ func (s *Stream) CheckIdentities(ctx context.Context) error {
 	return nil
 }
 
-// SameStreams is CheckIdentities, and waits for the end of an outage.
+// SameStreams is CheckIdentities, but waits out an outage of the broker.
 func (s *Stream) SameStreams(ctx context.Context) error {
 	wait := s.cfg.FirstPause
 	for {
@@ -104,16 +106,16 @@ func (s *Stream) SameStreams(ctx context.Context) error {
 	}
 }
 
-// rest waits, and doubles the next wait.
+// rest waits for the given time, and doubles the next wait up to the longest pause.
 func (s *Stream) rest(ctx context.Context, wait *time.Duration) error {
 	now := *wait
 	*wait = min(2*now, s.cfg.MaxPause)
 	return pause.For(ctx, now)
 }
 
-// Send publishes messages, however long it takes. It returns an error only when the context ends or the stream is gone.
+// Send publishes messages, however long that takes. It returns an error only if ctx ends or the stream is gone.
 func (s *Stream) Send(ctx context.Context, msgs []*message.Message) error {
-	wait, warned := s.cfg.FirstPause, s.cfg.Now() // a short outage is not worth a line
+	wait, warned := s.cfg.FirstPause, s.cfg.Now() // a short outage is not worth a log line
 	for whole := true; ; whole = false {
 		err := s.publish(ctx, msgs, whole)
 		if errors.Is(err, bus.ErrStreamFull) {
@@ -140,12 +142,13 @@ func (s *Stream) Send(ctx context.Context, msgs []*message.Message) error {
 	}
 }
 
-// publish stores messages: whole, with one sync of the broker's for all of them, or one by one. What is too large in one piece for a
-// slow way to the broker gets there one by one, since the broker recognizes those that it has stored.
+// publish stores messages: if whole is set as one batch, which the broker syncs to disk once, and otherwise one by
+// one. A batch that is too large for a slow connection still gets through one by one, since the broker recognizes the
+// messages that it has already stored.
 func (s *Stream) publish(ctx context.Context, msgs []*message.Message, whole bool) error {
 	if whole && len(msgs) > 1 {
 		_, err := s.pub.PublishBatch(ctx, msgs...)
-		if !errors.Is(err, bus.ErrNoAtomicPublish) { // the stream is as an earlier version has made it
+		if !errors.Is(err, bus.ErrNoAtomicPublish) { // the stream was created by an earlier version
 			return err
 		}
 	}
@@ -153,7 +156,7 @@ func (s *Stream) publish(ctx context.Context, msgs []*message.Message, whole boo
 	return s.pub.PublishAll(ctx, msgs...)
 }
 
-// sendIntoFull publishes one message after the other, so that it is known which of them are stored, and waits for room.
+// sendIntoFull publishes one message after the other, so that it knows which of them are stored, and waits for room.
 // A file never fails because the stream is full.
 func (s *Stream) sendIntoFull(ctx context.Context, msgs []*message.Message) error {
 	wait := s.cfg.FirstPause

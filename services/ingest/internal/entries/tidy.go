@@ -11,11 +11,12 @@ import (
 	"bobosync/shared/topology"
 )
 
-// fullPart is the part of the stream's limit from which on what was read is purged, whatever its age.
+// fullPart is the part of the stream's size limit above which all entries that were read are purged, whatever their
+// age.
 const fullPart = 0.8
 
-// Tidy purges entries that the resolver has read: those older than the age that they are kept for, or all of them if
-// the stream is nearly full. The stream itself has no age limit, since that would drop entries that nobody has read.
+// Tidy purges entries that the resolver has read: those older than MaxAge, or all of them if the stream is nearly
+// full. The stream itself has no age limit, since that would drop entries that nobody has read.
 func (s *Stream) Tidy(ctx context.Context) error {
 	stream, err := s.cfg.Conn.JS.Stream(ctx, topology.StreamEntries)
 	if err != nil {
@@ -46,7 +47,8 @@ func (s *Stream) Tidy(ctx context.Context) error {
 	return purge(ctx, stream, sequence)
 }
 
-// firstAfter finds, between two sequences, the first message that was stored after a moment; the second sequence if none was.
+// firstAfter returns the sequence of the first message from low up to high that was stored after moment; high if
+// there is none.
 func firstAfter(ctx context.Context, stream jetstream.Stream, low, high uint64, moment time.Time) (uint64, error) {
 	for low < high {
 		middle := low + (high-low)/2
@@ -76,7 +78,7 @@ func (s *Stream) readUpTo(ctx context.Context) (uint64, error) {
 	return c.CachedInfo().AckFloor.Stream, nil
 }
 
-// purgeRead removes the entries that the resolver has read and returns how many there were.
+// purgeRead removes the entries that the resolver has read, and returns how many messages there were.
 func (s *Stream) purgeRead(ctx context.Context) (uint64, error) {
 	stream, err := s.cfg.Conn.JS.Stream(ctx, topology.StreamEntries)
 	if err != nil {
@@ -103,7 +105,7 @@ func purge(ctx context.Context, stream jetstream.Stream, before uint64) error {
 	return nil
 }
 
-// UnderWay reports whether anything is still to be processed by anyone.
+// UnderWay reports whether any consumer still has anything to process.
 func (s *Stream) UnderWay(ctx context.Context) (bool, error) {
 	consumers := map[string]string{
 		topology.ConsumerResolverEntries: topology.StreamEntries,

@@ -1,4 +1,4 @@
-// Package failpoint names the moments at which tests stop ingest, as a crash would.
+// Package failpoint names the moments at which tests stop ingest as a crash would.
 package failpoint
 
 import "errors"
@@ -6,7 +6,7 @@ import "errors"
 // Point is a moment between two steps at which a crash may happen.
 type Point string
 
-// The points, named by what is done when the crash comes and what is not.
+// The points. Their values say what is done when the crash happens, and what is not.
 const (
 	Stored         Point = "entries stored in the ledger, not published"
 	Published      Point = "entries published, not marked"
@@ -19,11 +19,11 @@ const (
 	Deleted        Point = "old files deleted, not noted"
 )
 
-// ErrCrash is wrapped by what a Hit of a test returns.
+// ErrCrash is wrapped by the errors that a test's Hit returns.
 var ErrCrash = errors.New("crashed at a failpoint")
 
-// Hit is called at each point. An error there ends ingest on the spot.
+// Hit is called at each point. If it returns an error, ingest ends on the spot.
 type Hit func(Point) error
 
-// None is the Hit of production.
+// None is the Hit that is used in production.
 func None(Point) error { return nil }

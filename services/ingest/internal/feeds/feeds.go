@@ -1,4 +1,5 @@
-// Package feeds knows how much a feed brings at which hour of the week, and detects when it brings unusually little or much.
+// Package feeds knows how much a feed brings at each hour of the week, and detects when it brings unusually little or
+// much.
 package feeds
 
 import (
@@ -9,45 +10,49 @@ import (
 )
 
 const (
-	// such is how many hours of the same kind an hour is compared with, and lookBack how many weeks are searched for them: some hours are
-	// missing where the clocks change.
+	// such is how many hours of the same kind an hour is compared with. lookBack is how many weeks are searched for
+	// them: more than such, because some hours are missing where the clocks change.
 	such, lookBack = 6, 9
-	// learnt is how long a feed must be known to be judged by its own history, and fewest how many hours of a kind that takes.
+	// learnt is for how long a feed must be known to be judged by its own history, and fewest how many hours of a
+	// kind that takes.
 	learnt, fewest = 21 * 24 * time.Hour, 3
-	// A feed is silent if nothing came for so many times the usual longest gap, and for minSilence at least.
+	// A feed is silent if no file arrived for longer than silentTimes the usual longest gap, and longer than
+	// minSilence.
 	silentTimes, minSilence = 3, 15 * time.Minute
-	// An hour is thin with less than this part of the least that such hours brought, and a flood with more than so many times the most.
+	// An hour is thin if it brought less than 1/thinPart of the least that such hours brought, and a flood if it
+	// brought more than floodTimes the most.
 	thinPart, floodTimes = 3, 5
-	// late is how long after its end an hour is complete: what came in its last minute has been read by then.
+	// late is how long after its end an hour counts as complete: files that arrived in its last minute have been read
+	// by then.
 	late = 2 * time.Minute
 )
 
-// Hour is what came within an hour of the wall clock.
+// Hour is what arrived within an hour of the wall clock.
 type Hour struct {
 	Rows, Files int
-	// Gap is the longest time without a file that was reached within the hour; it may have begun before.
+	// Gap is the longest time without a file that was reached within the hour. It may have begun before the hour.
 	Gap time.Duration
 }
 
 // History is what a feed has brought. It is for one goroutine at a time.
 type History struct {
 	Zone *time.Location
-	// Since is when the first file came that is known of, Last when the latest did.
+	// Since is when the first file that is known arrived, Last when the latest one did.
 	Since, Last time.Time
-	// Hours are by their begin in Unix seconds.
+	// Hours maps the start of each hour, in Unix seconds, to what arrived in it.
 	Hours map[int64]Hour
 }
 
-// New returns an empty history whose hours are those of a wall clock.
+// New returns an empty history whose hours are those of the wall clock in a zone.
 func New(zone *time.Location) *History { return &History{Zone: zone, Hours: map[int64]Hour{}} }
 
-// Begin is when the hour began that a moment lies in.
+// Begin returns the start of the hour that a time lies in.
 func (h *History) Begin(t time.Time) time.Time {
 	t = t.In(h.Zone)
 	return t.Add(-time.Duration(t.Minute())*time.Minute - time.Duration(t.Second())*time.Second - time.Duration(t.Nanosecond()))
 }
 
-// Add counts a file of a new content that came at a moment, with so many good rows.
+// Add counts a file with new content that arrived at a time, and its number of good rows.
 func (h *History) Add(at time.Time, rows int) {
 	h.fill(at)
 
@@ -66,10 +71,12 @@ func (h *History) Add(at time.Time, rows int) {
 	h.Hours[begin] = hour
 }
 
-// keptHours is how many hours may be asked for. Twice as many are kept, so that a clock that was ahead for a while does not push them out.
+// keptHours is the number of past hours that may be needed. Twice as many are kept, so that a clock that was ahead
+// for a while does not push them out.
 const keptHours = (lookBack*7 + 1) * 24
 
-// fill notes the gap since the last file in each hour that it reaches into, and drops old hours if there are too many.
+// fill notes the gap since the last file in each hour that the gap reaches into. It drops old hours if there are too
+// many.
 func (h *History) fill(now time.Time) {
 	oldest := now.Add(-keptHours * time.Hour)
 	if _, known := h.Hours[h.Begin(now).Unix()]; !known && len(h.Hours) > 2*keptHours {
@@ -97,7 +104,8 @@ func (h *History) fill(now time.Time) {
 	}
 }
 
-// Correct forgets what came in the future, by a clock that was ahead: a feed that brought something then would never be silent.
+// Correct drops what was recorded for the future by a clock that was ahead: otherwise a feed with such a file would
+// never count as silent.
 func (h *History) Correct(now time.Time) {
 	if !h.Last.After(now) {
 		return
@@ -111,7 +119,8 @@ func (h *History) Correct(now time.Time) {
 	maps.DeleteFunc(h.Hours, func(begin int64, _ Hour) bool { return begin > now.Unix() })
 }
 
-// Merge takes over what another history of the same feed knows better.
+// Merge merges another history of the same feed into h. It keeps the larger numbers of each hour, the earlier Since
+// and the later Last.
 func (h *History) Merge(other *History) {
 	for begin, theirs := range other.Hours {
 		ours := h.Hours[begin]
@@ -127,7 +136,7 @@ func (h *History) Merge(other *History) {
 	}
 }
 
-// Usual is what hours of a kind have brought.
+// Usual is what hours of the same kind have brought.
 type Usual struct {
 	// Begin is the hour that is compared with them, and Hours how many there are.
 	Begin       time.Time
@@ -137,7 +146,8 @@ type Usual struct {
 	Gap time.Duration
 }
 
-// usual finds complete hours of the same weekday and wall-clock hour in the weeks before.
+// usual returns what the hours of the same weekday and wall-clock hour brought in the weeks before, without hours
+// that are not known completely.
 func (h *History) usual(begin time.Time) Usual {
 	u := Usual{Begin: begin}
 	var gaps []time.Duration
@@ -168,8 +178,8 @@ func (h *History) usual(begin time.Time) Usual {
 	return u
 }
 
-// sameHour returns the hours of the same name so many weeks before: one as a rule, none in the hour that spring leaves out, and two
-// in the one that autumn repeats.
+// sameHour returns the hours with the same weekday and wall-clock hour some weeks before: usually one, none where
+// spring leaves the hour out, and two where autumn repeats it.
 func sameHour(begin time.Time, weeks int) (same []time.Time) {
 	year, month, day := begin.Date()
 	first := time.Date(year, month, day-7*weeks, begin.Hour(), 0, 0, 0, begin.Location())
@@ -184,15 +194,16 @@ func sameHour(begin time.Time, weeks int) (same []time.Time) {
 
 // State is how a feed is doing.
 type State struct {
-	// Learnt reports whether its history is long enough to judge by; if not, it is neither silent nor thin nor a flood. What is known of a
-	// feed that has brought nothing for weeks comes to an end.
+	// Learnt reports whether the history is long enough to judge the feed by. If not, the feed is neither silent nor
+	// thin nor a flood. A feed that has brought nothing for weeks is not judged any more either, since the hours to
+	// compare with run out.
 	Learnt bool
-	// Now is the hour of now so far, with what is usual.
+	// Now is the current hour so far, Usual what is usual for it.
 	Now   Hour
 	Usual Usual
-	// Silent reports that nothing came for unusually long.
+	// Silent reports that no file arrived for an unusually long time.
 	Silent bool
-	// Thin and Flood are hours that brought unusually few and many rows; their Rows go with what is usual for them.
+	// Thin and Flood are hours that brought unusually few and unusually many rows, with what is usual for them.
 	Thin, Flood *Unusual
 }
 
@@ -202,9 +213,10 @@ type Unusual struct {
 	Rows int
 }
 
-// Judge returns how the feed is doing. Waits: files of it lie unread, so it does bring some, whatever was counted.
+// Judge returns how the feed is doing. waits reports that files of it lie unread: then it does bring some, whatever
+// was counted.
 func (h *History) Judge(now time.Time, waits bool) State {
-	if h.Last.After(now) { // by a clock that was put back since
+	if h.Last.After(now) { // the clock was set back since
 		h.Last = now
 	}
 

@@ -17,7 +17,8 @@ func zone(t *testing.T, name string) *time.Location {
 	return z
 }
 
-// regular brings a file of rows every so often from one moment until another, in the hours that open takes.
+// regular adds a file with a number of rows at regular intervals from one time to another, in the hours for which
+// open is true.
 func regular(h *History, from, to time.Time, every time.Duration, rows int, open func(hour int) bool) {
 	for at := from; at.Before(to); at = at.Add(every) {
 		if open(at.In(h.Zone).Hour()) {
@@ -29,7 +30,7 @@ func regular(h *History, from, to time.Time, every time.Duration, rows int, open
 func always(int) bool    { return true }
 func days(hour int) bool { return hour >= 6 && hour < 22 }
 
-// TestUnusual: a feed that brings a file of 10 rows every 10 minutes by day, for eight weeks.
+// TestUnusual judges a feed that brought a file of 10 rows every 10 minutes in the daytime for eight weeks.
 func TestUnusual(t *testing.T) {
 	t.Parallel()
 
@@ -40,12 +41,12 @@ func TestUnusual(t *testing.T) {
 		return end.Add(time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute)
 	}
 	for name, c := range map[string]struct {
-		until        time.Time // when the regular files end
+		until        time.Time // when the regular files stop
 		more         func(*History)
 		now          time.Time
 		waits        bool
 		silent       bool
-		thin, flood  int // rows of the hour, -1 if it is none
+		thin, flood  int // rows of the hour, -1 if there is no such hour
 		least, usual int
 	}{
 		"as usual":               {at(12, 0), nil, at(12, 9), false, false, -1, -1, 60, 60},
@@ -103,7 +104,8 @@ func TestAYoungFeedIsNotJudged(t *testing.T) {
 	require.True(t, h.Judge(start.AddDate(0, 0, 21).Add(time.Hour), false).Silent)
 }
 
-// TestAClockThatWasPutBack: a file that came at a moment that is still to be keeps no feed from being silent.
+// TestAClockThatWasPutBack checks that a file whose arrival lies in the future does not keep a feed from being
+// silent.
 func TestAClockThatWasPutBack(t *testing.T) {
 	t.Parallel()
 
@@ -118,9 +120,9 @@ func TestAClockThatWasPutBack(t *testing.T) {
 	require.False(t, h.Judge(end.Add(time.Hour), false).Silent)
 }
 
-// TestSummerTime: where the clocks change the hours keep their names, in both directions and where an hour is not whole.
-// TestSilenceIsNotForgotten: a feed that fell silent before its hours were known, or so long ago that they are not known any more, is not
-// judged by them, so that a fixed limit holds for it. As long as they are known it is silent.
+// TestSilenceIsNotForgotten checks that a feed is not judged by its hours if it fell silent before they were known,
+// or so long ago that they are not known any more: then a fixed limit applies. As long as they are known, it is
+// silent.
 func TestSilenceIsNotForgotten(t *testing.T) {
 	t.Parallel()
 
@@ -137,6 +139,8 @@ func TestSilenceIsNotForgotten(t *testing.T) {
 	}
 }
 
+// TestSummerTime checks that the hours keep their names where the clocks change, in both directions and where offsets
+// are not whole hours.
 func TestSummerTime(t *testing.T) {
 	t.Parallel()
 
@@ -170,7 +174,8 @@ func TestHoursThatSpringLeavesOutAndAutumnRepeats(t *testing.T) {
 	require.Len(t, sameHour(time.Date(2026, 11, 1, 2, 0, 0, 0, london), 1), 1)
 }
 
-// TestNoGapIsLost: each hour holds the longest time without a file that was reached in it, and the rows add up.
+// TestNoGapIsLost checks that each hour holds the longest time without a file that was reached in it, and that the
+// rows add up.
 func TestNoGapIsLost(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

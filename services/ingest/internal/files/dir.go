@@ -12,24 +12,25 @@ import (
 )
 
 var (
-	// ErrNotRegular means that a name stands for a link, a directory, a pipe or the like.
+	// ErrNotRegular means that a name is that of a link, a directory, a pipe or the like.
 	ErrNotRegular = errors.New("not a regular file")
-	// ErrReplaced means that another file lies where the one in question was.
+	// ErrReplaced means that another file lies where the expected one was.
 	ErrReplaced = errors.New("another file was put in its place")
-	// ErrBusy means that another program holds the file so that it cannot be opened now.
+	// ErrBusy means that a file cannot be opened now because another program holds it.
 	ErrBusy = errors.New("another program holds the file")
 )
 
-// copyMode is the mode of what is copied from another file system, whatever its source allows: what only this program might
-// read there must not become readable for others here.
+// copyMode is the mode of files that are copied from another file system, whatever the mode of the source: a file that
+// only this program may have been allowed to read there must not become readable for others here.
 const copyMode = 0o640
 
-// Dir is a directory that was opened once: names are looked up in it even if another directory takes its path meanwhile. Open
-// one for each piece of work and close it, so that a directory that was replaced or remounted is noticed.
+// Dir is an open directory. Names are looked up in that very directory, even if another one takes its path meanwhile.
+// Open a Dir for each piece of work and close it afterwards, so that a directory that was replaced or remounted is
+// noticed.
 type Dir struct {
 	path   string
 	root   *os.Root
-	handle *os.File // the same directory, for the system calls that take two
+	handle *os.File // the same directory, for system calls that take two directories
 }
 
 // OpenDir opens a directory.
@@ -51,20 +52,20 @@ func newDir(path string, root *os.Root) (*Dir, error) {
 	return &Dir{path: path, root: root, handle: handle}, nil
 }
 
-// Close closes the directory; what was opened in it stays open.
+// Close closes the directory; files that were opened in it stay open.
 func (d *Dir) Close() { _ = errors.Join(d.handle.Close(), d.root.Close()) } // nothing was written through it
 
-// Path returns where a name in the directory is.
+// Path returns the path of a name in the directory.
 func (d *Dir) Path(name string) string { return filepath.Join(d.path, name) }
 
-// Stat returns the state of a name. Links are not followed.
+// Stat describes the file under a name. Links are not followed.
 func (d *Dir) Stat(name string) (fs.FileInfo, error) { return d.root.Lstat(name) }
 
 // Entries lists the directory.
 func (d *Dir) Entries() ([]os.DirEntry, error) { return d.handle.ReadDir(-1) }
 
-// Open opens a regular file for reading. It never waits: neither for the other end of a pipe nor for a program that has a lease
-// on the file, which is ErrBusy.
+// Open opens a regular file for reading. It never waits, neither for the other end of a pipe nor for a program that has
+// a lease on the file; in the latter case the error is ErrBusy.
 func (d *Dir) Open(name string) (*os.File, error) {
 	seen, err := d.root.Lstat(name)
 	if err != nil {
@@ -84,7 +85,7 @@ func (d *Dir) Open(name string) (*os.File, error) {
 		return nil, err
 	}
 
-	// What was opened may be something else than what was seen; the descriptor cannot be exchanged any more.
+	// The file that was opened may not be the one that Lstat saw, but from here on the descriptor cannot change.
 	opened, err := file.Stat()
 	if err == nil && (!opened.Mode().IsRegular() || !os.SameFile(seen, opened)) {
 		err = ErrReplaced
@@ -100,14 +101,14 @@ func (d *Dir) Open(name string) (*os.File, error) {
 // Remove removes a file, or an empty directory.
 func (d *Dir) Remove(name string) error { return d.root.Remove(name) }
 
-// create makes an empty file of a name that nobody can guess.
+// create creates an empty file under a name that nobody can guess, and returns that name.
 func (d *Dir) create(prefix, suffix string) (*os.File, string, error) {
 	name := prefix + rand.Text()[:12] + suffix
 	file, err := d.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, copyMode)
 	return file, name, err
 }
 
-// makeDir makes a directory of a name that nobody can guess, for this program alone, and opens it.
+// makeDir creates and opens a directory for this program alone, under a name that nobody can guess.
 func (d *Dir) makeDir(prefix, suffix string) (*Dir, string, error) {
 	name := prefix + rand.Text()[:12] + suffix
 	if err := d.root.Mkdir(name, 0o700); err != nil {
@@ -122,7 +123,7 @@ func (d *Dir) makeDir(prefix, suffix string) (*Dir, string, error) {
 	return made, name, nil
 }
 
-// sub opens a directory in the directory.
+// sub opens a subdirectory.
 func (d *Dir) sub(name string) (*Dir, error) {
 	info, err := d.root.Lstat(name)
 	if err != nil {
@@ -141,7 +142,8 @@ func (d *Dir) sub(name string) (*Dir, error) {
 	return newDir(d.Path(name), root)
 }
 
-// renameToFree renames a file to the first name that is free in a directory, which may be the same one, and returns that name.
+// renameToFree renames a file to the first name that is free in the directory into, which may be the one that the file
+// is in, and returns that name.
 func renameToFree(from *Dir, name string, into *Dir, wanted, tag string) (string, error) {
 	for to := range freeNames(wanted, tag) {
 		err := renameFree(from, name, into, to)
@@ -158,7 +160,7 @@ func renameToFree(from *Dir, name string, into *Dir, wanted, tag string) (string
 	return "", fmt.Errorf("no free name for it in %s", into.path)
 }
 
-// renameFree renames a file unless the new name is taken, by whatever the file system has for it.
+// renameFree renames a file unless the new name is taken, by the best means that the file system offers.
 func renameFree(from *Dir, name string, into *Dir, to string) error {
 	err := renameNew(from, name, into, to)
 	if !errors.Is(err, errors.ErrUnsupported) {
@@ -173,7 +175,7 @@ func renameFree(from *Dir, name string, into *Dir, to string) error {
 		return err
 	}
 
-	// No hard links here, as on many shares: hold the name with an empty file, and rename over that.
+	// No hard links here, as on many shares: reserve the name with an empty file, and rename over that.
 	hold, err := into.root.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -187,7 +189,7 @@ func renameFree(from *Dir, name string, into *Dir, to string) error {
 }
 
 // Tidy cleans up after earlier moves that were cut off: it removes unfinished copies from the directory, and puts back
-// files that were put aside. Token is that of the run that made them. No move may be under way.
+// files that were put aside. Token is that of the run that made the moves. No move may be under way.
 func (d *Dir) Tidy(token string) error {
 	entries, err := d.Entries()
 	if err != nil {

@@ -74,12 +74,12 @@ func stat(t *testing.T, d *Dir, name string) Stat {
 	return StatOf(info)
 }
 
-// holds is the Same of a file with this text.
+// holds returns the Same of a file with this text.
 func holds(t *testing.T, text string) func(*Dir, string) (bool, error) {
 	return func(d *Dir, name string) (bool, error) { return read(t, d.Path(name)) == text, nil }
 }
 
-// moveOf is the move of a file that was written with this text.
+// moveOf writes a file with this text and returns its Move.
 func moveOf(t *testing.T, name, text string) Move {
 	t.Helper()
 	m := Move{From: dir(t), Name: name, Into: dir(t), Wanted: name, Tag: "tag", Token: "token-", Same: holds(t, text)}
@@ -90,7 +90,7 @@ func moveOf(t *testing.T, name, text string) Move {
 	return m
 }
 
-// TestMoveAlwaysFindsAName: a thousand files of one name, one after the other.
+// TestMoveAlwaysFindsAName: over a thousand files of the same name are moved, one after another.
 func TestMoveAlwaysFindsAName(t *testing.T) {
 	t.Parallel()
 
@@ -186,7 +186,7 @@ func TestMoveByCopy(t *testing.T) {
 	}
 }
 
-// TestWhatIsLeftOfACopiedFile: a producer that has kept it open writes to what has no name any more.
+// TestWhatIsLeftOfACopiedFile: a producer that has kept the file open writes to a file that no longer has a name.
 func TestWhatIsLeftOfACopiedFile(t *testing.T) {
 	t.Parallel()
 	m := moveOf(t, "a.csv", "one\n")
@@ -228,7 +228,7 @@ func TestWhatIsLeftOfACopiedFile(t *testing.T) {
 	}
 }
 
-// TestMoveLeavesWhatIsNoFile: whatever it stands for, it is neither moved nor opened.
+// TestMoveLeavesWhatIsNoFile: a name that is not that of a regular file is neither moved nor opened.
 func TestMoveLeavesWhatIsNoFile(t *testing.T) {
 	t.Parallel()
 
@@ -264,7 +264,7 @@ func TestMoveLeavesWhatIsNoFile(t *testing.T) {
 	}
 }
 
-// TestACopyWritesIntoNothingThatLiesThere: a link under a name that a copy might take leads nowhere.
+// TestACopyWritesIntoNothingThatLiesThere: a copy does not follow a link that lies under a name that it might take.
 func TestACopyWritesIntoNothingThatLiesThere(t *testing.T) {
 	t.Parallel()
 	m := moveOf(t, "a.csv", "text")
@@ -349,7 +349,7 @@ func TestMoveResumed(t *testing.T) {
 	}
 }
 
-// during runs a function when a context is looked at, as a copy does between two blocks.
+// during runs a function whenever the context is checked, as a copy does between two blocks.
 type during struct {
 	context.Context
 	run func()
@@ -360,7 +360,7 @@ func (d during) Err() error {
 	return d.Context.Err()
 }
 
-// TestMoveLeavesTheNextFile: the producer puts its next file under the same name, at any moment of a move.
+// TestMoveLeavesTheNextFile: the producer may put its next file under the same name at any moment of a move.
 func TestMoveLeavesTheNextFile(t *testing.T) {
 	t.Parallel()
 
@@ -425,7 +425,7 @@ func TestMoveLeavesTheNextFile(t *testing.T) {
 	}
 }
 
-// TestMoveKnowsAFileByItsContent where a share gives it another number with each rename.
+// TestMoveKnowsAFileByItsContent: some shares give a file another number with each rename.
 func TestMoveKnowsAFileByItsContent(t *testing.T) {
 	t.Parallel()
 
@@ -436,7 +436,7 @@ func TestMoveKnowsAFileByItsContent(t *testing.T) {
 	}
 }
 
-// TestARewriteShowsInItsStat although size and modification time are what they were.
+// TestARewriteShowsInItsStat: even if its size and modification time are the same as before.
 func TestARewriteShowsInItsStat(t *testing.T) {
 	t.Parallel()
 	d := dir(t)
@@ -458,7 +458,7 @@ func TestARewriteShowsInItsStat(t *testing.T) {
 	}
 }
 
-// TestEveryRewriteShows: however a file becomes another one of the same size and modification time.
+// TestEveryRewriteShows: whichever way a file is replaced by another one of the same size and modification time.
 func TestEveryRewriteShows(t *testing.T) {
 	t.Parallel()
 
@@ -500,7 +500,8 @@ func TestEveryRewriteShows(t *testing.T) {
 	}
 }
 
-// TestTidyTouchesItsOwnThingsOnly: what looks like this program's, and is none of the run's that is cleared up after, stays.
+// TestTidyTouchesItsOwnThingsOnly: files that look like this program's, but not like those of the run to clean up
+// after, stay.
 func TestTidyTouchesItsOwnThingsOnly(t *testing.T) {
 	t.Parallel()
 

@@ -6,14 +6,14 @@ import (
 	"bobosync/shared/control"
 )
 
-// DefaultFeed is what the feed of CSV_DIRECTORY is called.
+// DefaultFeed is the name of CSV_DIRECTORY's feed.
 const DefaultFeed = control.DefaultFeed
 
-// Input is an input directory: a feed.
+// Input is an input directory and the name of its feed.
 type Input struct{ Feed, Dir string }
 
-// Prefix begins the names of the feed's files: where there are several feeds, ingest knows a file as feed/name, so that two of them
-// may have files of one name.
+// Prefix returns what the names of the feed's files begin with. Ingest knows a file as feed/name unless its feed is the
+// default one, so that two feeds may have files of the same name.
 func (i Input) Prefix() string {
 	if i.Feed == DefaultFeed {
 		return ""
@@ -24,7 +24,7 @@ func (i Input) Prefix() string {
 // Inputs are the input directories.
 type Inputs []Input
 
-// FeedOf returns the feed that a file belongs to by its name.
+// FeedOf returns the feed that a file belongs to, going by its name.
 func FeedOf(name string) string {
 	if feed, _, several := strings.Cut(name, "/"); several {
 		return feed
@@ -40,7 +40,7 @@ func Base(name string) string {
 	return name
 }
 
-// Dir returns the directory of a file by its name; false if it is of a feed that is not configured any more.
+// Dir returns the directory of a file, going by its name. It returns false if the file's feed is no longer configured.
 func (all Inputs) Dir(name string) (dir string, known bool) {
 	for _, i := range all {
 		if i.Feed == FeedOf(name) {

@@ -12,47 +12,49 @@ import (
 	"time"
 )
 
-// ErrGone means that there is nothing (any more) to move.
+// ErrGone means that the file to move does not exist, or no longer does.
 var ErrGone = errors.New("the file is gone")
 
-// ownPrefix begins the names of this program's own files in directories of others; partSuffix marks what is being copied from
-// another file system, asideSuffix a directory for what was copied.
+// ownPrefix begins the names of this program's own files in directories that others use. partSuffix marks a file that
+// is being copied from another file system, asideSuffix a directory into which the source of a copy is put before it is
+// removed.
 const (
 	ownPrefix   = ".bobosync-"
 	partSuffix  = ".part"
 	asideSuffix = ".aside"
 )
 
-// Move is one file's way out of a directory.
+// Move describes the move of one file out of a directory.
 type Move struct {
-	// From holds the file under Name; Into is where it goes to, as Wanted if that name is free.
+	// From holds the file under Name. Into is its destination, where it is called Wanted if that name is free.
 	From   *Dir
 	Name   string
 	Into   *Dir
 	Wanted string
-	// Tag makes the name unique where many files of the same name were there before; it must be fit for a file name.
+	// Tag makes the new name unique if there are already many files of that name; it must be fit for a file name.
 	Tag string
-	// Token begins the names of what the move makes beside the file; see Dir.Tidy.
+	// Token is part of the names of the temporary files and directories that the move creates; see Dir.Tidy.
 	Token string
-	// Resumed reports that an earlier attempt may have been cut off. Then, and only then, a file in Into with the same name, size,
-	// time and content counts as the result of that attempt.
+	// Resumed reports that an earlier attempt may have been cut off. Then, and only then, a file in Into with the same
+	// name, size, modification time and content counts as the result of that attempt.
 	Resumed bool
-	// Stat is how the file looked when it was last known to be the one to move: a producer may put its next one under the same
-	// name at any time.
+	// Stat is the state of the file when it was last known to be the one to move: a producer may put its next file
+	// under the same name at any time.
 	Stat Stat
-	// Found is how the file looked when it was found, to recognize the result of an earlier attempt.
+	// Found is the state of the file when it was found, to recognize the result of an earlier attempt.
 	Found Stat
-	// Same reports whether a file's content is the one to move. It is asked for Resumed, and where the file looks otherwise than
-	// Stat says, which some shares make of a rename.
+	// Same reports whether a file has the content of the file to move. It is called if Resumed is set, and if the
+	// file's state differs from Stat, as it does after a rename on some shares.
 	Same func(d *Dir, name string) (bool, error)
-	// OnRemnant, if set, is given what is left of a file that was moved by copying it: a producer that has kept it open may write to it.
+	// OnRemnant, if set, is given the source of a file that was moved by copying it, removed but still open: a producer
+	// that has kept the file open may still write to it.
 	OnRemnant func(Remnant)
 }
 
-// Do moves the file and returns its new name, see freeNames, and how it looks there. It overwrites nothing and loses nothing, wherever it is cut off: the
-// worst that stays behind is a copy in both places, something for Dir.Tidy, or an empty file that reserved the name on a
-// file system which has neither an exclusive rename nor hard links. ErrGone means that there is no such file, ErrReplaced that it is
-// another one.
+// Do moves the file and returns its new name, see freeNames, and its state there. Wherever it is cut off, it overwrites
+// nothing and loses nothing. At worst it leaves a copy in both places, something for Dir.Tidy, or an empty file that
+// reserved the name on a file system with neither an exclusive rename nor hard links. ErrGone means that there is no
+// such file, ErrReplaced that another file is in its place.
 func (m Move) Do(ctx context.Context) (to string, now Stat, err error) {
 	if m.Resumed {
 		if to, now, err = m.resume(); err != nil || to != "" {
@@ -78,7 +80,8 @@ func (m Move) Do(ctx context.Context) (to string, now Stat, err error) {
 	return to, now, err
 }
 
-// rename moves the file within its file system. Another one that replaced it at the last moment is put back.
+// rename moves the file within its file system. If another file has replaced it at the last moment, that file is put
+// back.
 func (m Move) rename() (to string, now Stat, err error) {
 	if ours, _, err := m.looksSame(m.From, m.Name); err != nil || !ours {
 		return "", now, errors.Join(ErrReplaced, err)
@@ -98,7 +101,7 @@ func (m Move) rename() (to string, now Stat, err error) {
 	return to, now, nil
 }
 
-// looksSame reports whether a name stands for the file that is to be moved, and how it looks.
+// looksSame reports whether a name is that of the file to move, and returns the state of what is there.
 func (m Move) looksSame(d *Dir, name string) (ours bool, now Stat, err error) {
 	info, err := d.Stat(name)
 	if err != nil {
@@ -118,7 +121,8 @@ func (m Move) looksSame(d *Dir, name string) (ours bool, now Stat, err error) {
 	return ours, now, err
 }
 
-// resume finds the result of an attempt that was cut off, and completes it.
+// resume looks for the result of an attempt that was cut off, and completes that attempt. The name is empty if there is
+// none.
 func (m Move) resume() (to string, now Stat, err error) {
 	for to := range freeNames(m.Wanted, m.Tag) {
 		info, err := m.Into.Stat(to)
@@ -135,7 +139,7 @@ func (m Move) resume() (to string, now Stat, err error) {
 		}
 
 		if same, err := m.Same(m.Into, to); err != nil || !same {
-			continue // it cannot be proved to be ours, so it is somebody else's
+			continue // it cannot be proved to be ours, so it counts as somebody else's
 		}
 
 		if _, err := m.discard(m.Same); err != nil {
@@ -148,10 +152,10 @@ func (m Move) resume() (to string, now Stat, err error) {
 	return "", now, nil
 }
 
-// sameTime allows for file systems that keep times to two seconds only.
+// sameTime reports whether two times are the same, allowing for file systems that store times in steps of two seconds.
 func sameTime(a, b time.Time) bool { return a.Sub(b).Abs() < 2*time.Second }
 
-// copyOver copies the file to the other file system, and removes it here when the copy is safe.
+// copyOver copies the file to the other file system, and removes the source once the copy is safe.
 func (m Move) copyOver(ctx context.Context) (to string, now Stat, err error) {
 	part, copied, src, err := m.copy(ctx)
 	if err != nil {
@@ -159,7 +163,7 @@ func (m Move) copyOver(ctx context.Context) (to string, now Stat, err error) {
 	}
 
 	rest := Remnant{src: src, Stat: copied}
-	if m.OnRemnant == nil || runtime.GOOS == "windows" { // which removes no file that is open
+	if m.OnRemnant == nil || runtime.GOOS == "windows" { // Windows removes no file that is open
 		rest.close()
 	}
 
@@ -191,14 +195,14 @@ func (m Move) copyOver(ctx context.Context) (to string, now Stat, err error) {
 
 	info, err := m.Into.Stat(to)
 	if err != nil {
-		return to, copied, nil // somebody is quick to take it; then only its content shows that it is the same
+		return to, copied, nil // somebody may have taken it already; if it comes back, only its content identifies it
 	}
 
 	return to, StatOf(info), nil
 }
 
-// copy makes a copy, synced to disk, under a name of its own, and returns what it has copied, with the source, still open. A source
-// that is not the one that is wanted, or changes meanwhile, is an error.
+// copy makes a copy, synced to disk, under a temporary name. It returns that name, the state of what it copied, and the
+// source, still open. It is an error if the source is not the file to move, or changes meanwhile.
 func (m Move) copy(ctx context.Context) (part string, copied Stat, src *os.File, err error) {
 	if src, err = m.From.Open(m.Name); err != nil {
 		return "", copied, nil, err
@@ -229,12 +233,12 @@ func (m Move) copy(ctx context.Context) (part string, copied Stat, src *os.File,
 		return "", copied, nil, errors.Join(err, m.Into.Remove(part))
 	}
 
-	_ = m.Into.root.Chtimes(part, time.Time{}, before.ModTime()) // the time is a courtesy
+	_ = m.Into.root.Chtimes(part, time.Time{}, before.ModTime()) // keeping the time is a courtesy
 
 	return part, copied, src, nil
 }
 
-// write makes a file of what src yields, synced to disk, under a name of its own.
+// write creates a file with the content of src, synced to disk, under a temporary name.
 func (d *Dir) write(ctx context.Context, src io.Reader, token string) (part string, err error) {
 	dst, part, err := d.create(ownPrefix+token, partSuffix)
 	if err != nil {
@@ -258,7 +262,7 @@ func (m Move) checkCopy(src *os.File, before Stat, part string) error {
 
 	after := StatOf(info)
 	same := after == before
-	if !same && after.sameButForRename(before) { // it may only have been removed, or put elsewhere
+	if !same && after.sameButForRename(before) { // it may only have been removed or renamed
 		same, err = m.Same(m.Into, part)
 	}
 
@@ -269,7 +273,7 @@ func (m Move) checkCopy(src *os.File, before Stat, part string) error {
 	return err
 }
 
-// synced brings a copy to the disk, where the file system knows how to.
+// synced syncs a file to disk, where the file system supports that.
 func synced(file *os.File) error {
 	err := file.Sync()
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
@@ -292,8 +296,9 @@ func (c cancellable) Read(p []byte) (int, error) {
 	return c.src.Read(p)
 }
 
-// discard removes the file, of which there is a copy, unless it is another one by now: that stays. To be sure it is first put aside
-// in a directory beside it, where no producer puts files; left names that directory if it cannot be removed as long as the file is open.
+// discard removes the file, of which there is a copy now. If another file has taken its place, that one stays: to be
+// sure, discard first puts the file aside in a new directory next to it, where no producer puts files. left names that
+// directory if it cannot be removed as long as the file is open.
 func (m Move) discard(same func(d *Dir, name string) (bool, error)) (left string, err error) {
 	if _, err := m.From.Stat(m.Name); errors.Is(err, fs.ErrNotExist) {
 		return "", nil

@@ -9,18 +9,19 @@ import (
 	"unicode/utf8"
 )
 
-// maxName is the longest name, in bytes, that file systems take as a rule.
+// maxName is the length in bytes of the longest name that most file systems allow.
 const maxName = 255
 
-// What freeNames tries: names with a number, and names that nobody else can have.
+// numberedNames is the highest number that freeNames appends to a name, randomNames how many random names of a kind it
+// tries.
 const (
 	numberedNames = 20
 	randomNames   = 10
 )
 
-// freeNames yields the names to try for a file, best first: its own, "x (2).csv" up to "x (20).csv", "x (<tag>).csv", then names with
-// a random end, so that a free one is always found; and in the end names for file systems that do not take the file's own. The
-// tag must be fit for a file name.
+// freeNames yields the names to try for a file, best first: its own, "x (2).csv" up to "x (20).csv", "x (<tag>).csv",
+// then names with a random end, so that a free one is always found. Names without the file's own come last, for file
+// systems that refuse it. The tag must be fit for a file name.
 func freeNames(name, tag string) iter.Seq[string] {
 	ext := filepath.Ext(name)
 	stem := strings.TrimSuffix(name, ext)
@@ -58,7 +59,7 @@ func freeNames(name, tag string) iter.Seq[string] {
 	}
 }
 
-// withEnd puts a name together, and shortens its stem if it would be too long.
+// withEnd joins the parts of a name, and shortens the stem if the name would be too long.
 func withEnd(stem, end, ext string) string {
 	room := maxName - len(end) - len(ext)
 	if len(stem) > room {

@@ -7,16 +7,16 @@ import (
 	"os"
 )
 
-// Remnant is a file that was copied to another file system and removed, still open: what a producer that has kept it open writes to it is
-// nowhere else. It is for one goroutine; Close it.
+// Remnant is the source of a file that was copied to another file system: removed, but still open. If the producer has
+// kept it open too, what it writes now is nowhere else. A Remnant is for one goroutine, which must Close it.
 type Remnant struct {
 	src   *os.File
 	aside string
-	// Stat is how it looked when it was copied.
+	// Stat is the state of the file when it was copied.
 	Stat Stat
 }
 
-// Written returns how the file looks now, and reports whether it was written to since it was copied.
+// Written returns the state of the file now, and reports whether it was written to since it was copied.
 func (r Remnant) Written() (now Stat, written bool) {
 	info, err := r.src.Stat()
 	if err != nil {
@@ -28,7 +28,7 @@ func (r Remnant) Written() (now Stat, written bool) {
 	return now, now.Size != r.Stat.Size || now.Modified != r.Stat.Modified
 }
 
-// Restore writes it to a file in a directory, under the first name that is free, and returns that name.
+// Restore writes the content to a new file in a directory, under the first name that is free, and returns that name.
 func (r Remnant) Restore(ctx context.Context, into *Dir, wanted, tag, token string) (string, error) {
 	now, _ := r.Written()
 
@@ -45,7 +45,8 @@ func (r Remnant) Restore(ctx context.Context, into *Dir, wanted, tag, token stri
 	return to, nil
 }
 
-// Close closes it, and removes what some network shares keep of an open file in the directory that it was in.
+// Close closes the file. It also removes the directory that the file was put aside in, which some network shares keep
+// from being removed while the file is open.
 func (r Remnant) Close(from *Dir) {
 	r.close()
 

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// renameNew is not available here in one step.
+// renameNew returns errors.ErrUnsupported: these systems have no such rename in one step.
 func renameNew(_ *Dir, _ string, _ *Dir, _ string) error { return errors.ErrUnsupported }
 
 func link(from *Dir, name string, into *Dir, to string) error {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// renameNew renames a file unless the new name is taken: without flags MoveFileEx neither replaces nor copies.
+// renameNew renames a file unless the new name is taken: MoveFileEx without flags neither replaces nor copies.
 func renameNew(from *Dir, name string, into *Dir, to string) error {
 	old, next := from.Path(name), into.Path(to)
 	fromPtr, err1 := windows.UTF16PtrFromString(old)

@@ -1,4 +1,5 @@
-// Package freshness measures how fresh AtHoc is: up to when it is complete, and how long rows took to get there.
+// Package freshness measures how fresh AtHoc is: the time up to which it is complete, and how long rows take to get
+// there.
 package freshness
 
 import (
@@ -7,9 +8,10 @@ import (
 	"time"
 )
 
-// Watermark is the latest time such that every row of every file that arrived until then has its outcome: now, if nothing waits. Waiting
-// are the moments of arrival of the files that wait; zero ones do not count. What has come since the input directory was last listed
-// is not known, so if that is longer ago than grace, AtHoc is not known to be complete up to a later time. It is never after now.
+// Watermark returns the latest time such that every row of every file that arrived until then has its outcome: now,
+// if nothing waits. waiting holds the arrival times of the files that wait; zero times do not count. Files that
+// arrived after the input directory was last listed are not known yet. If that was longer ago than grace, the
+// watermark is not after listed. It is never after now.
 func Watermark(now, listed time.Time, grace time.Duration, waiting ...time.Time) time.Time {
 	mark := now
 	if now.Sub(listed) > grace {
@@ -25,15 +27,15 @@ func Watermark(now, listed time.Time, grace time.Duration, waiting ...time.Time)
 	return mark
 }
 
-// Parts are the times that a row took from its arrival until AtHoc confirmed it: until its file had stopped changing, in this program,
-// and waiting for AtHoc. They add up to the whole, and none is negative.
+// Parts divides the time from a row's arrival until AtHoc confirmed it: until its file had stopped changing, in this
+// program, and waiting for AtHoc. The parts add up to the whole, and none is negative.
 type Parts struct{ Settling, Us, AtHoc time.Duration }
 
-// Total is the whole time.
+// Total returns the whole time.
 func (p Parts) Total() time.Duration { return p.Settling + p.Us + p.AtHoc }
 
-// Split divides the time from a row's arrival until now, of which AtHoc took so much. Where clocks differ, no part is
-// longer than the whole.
+// Split divides the time from a row's arrival until now, of which it waited for AtHoc for the time athoc. Even if
+// clocks differ, no part is longer than the whole.
 func Split(arrived, ready, now time.Time, athoc time.Duration) Parts {
 	total := max(now.Sub(arrived), 0)
 	p := Parts{AtHoc: min(max(athoc, 0), total)}
@@ -52,35 +54,35 @@ type Row struct {
 	File, Name string
 	Line       int
 	Employee   string
-	// Confirmed is when it was.
+	// Confirmed is when AtHoc confirmed it.
 	Confirmed time.Time
 }
 
-// Window is how far back a Meter looks.
+// Window is how far back in time a Meter measures.
 const Window = time.Hour
 
-// slot is the part of the window that is dropped at once.
+// slot is the length of the parts in which the window is kept and dropped.
 const slot = time.Minute
 
 // Meter measures the rows of the last hour. It is for one goroutine at a time.
 type Meter struct{ minutes []minute }
 
-// minute are the rows that were confirmed within one.
+// minute holds what is known of the rows that were confirmed within one minute.
 type minute struct {
 	began time.Time
 	rows  int
-	// unmapped counts the rows that were settled so.
+	// unmapped counts the rows that were settled as unmapped.
 	unmapped int
-	// total, settling, us and athoc count rows by the bucket of their time.
+	// total, settling, us and athoc count rows by the bucket of their time, see bucketOf.
 	total, settling, us, athoc map[int]int
 	worst                      Row
 }
 
-// at returns the minute of a moment.
+// at returns the minute that a time lies in.
 func (m *Meter) at(t time.Time) *minute {
 	began := t.Truncate(slot)
 	last := len(m.minutes) - 1
-	if last < 0 || m.minutes[last].began.Before(began) { // a clock that was put back counts for the latest minute
+	if last < 0 || m.minutes[last].began.Before(began) { // if the clock was set back, use the latest minute
 		m.drop(t)
 		m.minutes = append(m.minutes, minute{began: began, total: map[int]int{}, settling: map[int]int{}, us: map[int]int{}, athoc: map[int]int{}})
 		last = len(m.minutes) - 1
@@ -89,7 +91,7 @@ func (m *Meter) at(t time.Time) *minute {
 	return &m.minutes[last]
 }
 
-// AddUnmapped counts rows that were settled without AtHoc, since no user of it has their employee id.
+// AddUnmapped counts rows that were settled without AtHoc, because none of its users has their employee id.
 func (m *Meter) AddUnmapped(now time.Time, n int) { m.at(now).unmapped += n }
 
 // Add counts a row.
@@ -106,7 +108,7 @@ func (m *Meter) Add(r Row) {
 	}
 }
 
-// drop drops what is older than the window.
+// drop drops the minutes that began before the window.
 func (m *Meter) drop(now time.Time) {
 	m.minutes = slices.DeleteFunc(m.minutes, func(at minute) bool { return now.Sub(at.began) > Window })
 }
@@ -117,14 +119,14 @@ type Spread struct{ P50, P95, P99, Worst time.Duration }
 // Report is what a Meter has measured.
 type Report struct {
 	Rows int
-	// Unmapped counts rows that were settled as that.
+	// Unmapped counts the rows that were settled as unmapped.
 	Unmapped                   int
 	Total, Settling, Us, AtHoc Spread
-	// Worst is the row that took longest; zero without rows.
+	// Worst is the row that took longest; zero if there are no rows.
 	Worst Row
 }
 
-// Report describes the hour until now. Quantiles are exact to 5 %.
+// Report describes the last hour. Quantiles are accurate to 5 %.
 func (m *Meter) Report(now time.Time) Report {
 	m.drop(now)
 
@@ -183,10 +185,10 @@ func spread(counts map[int]int, rows int) (s Spread) {
 	return s
 }
 
-// growth is how much longer the times of one bucket are than those of the previous one.
+// growth is the ratio of the times in one bucket to those in the previous one.
 const growth = 1.09
 
-// bucketOf returns the bucket of a time: 0 below a millisecond.
+// bucketOf returns the bucket of a time. Bucket 0 is for times below a millisecond.
 func bucketOf(d time.Duration) int {
 	if d < time.Millisecond {
 		return 0
@@ -194,7 +196,7 @@ func bucketOf(d time.Duration) int {
 	return 1 + int(math.Log(float64(d)/float64(time.Millisecond))/math.Log(growth))
 }
 
-// bucketTime is the time that stands for a bucket: the middle of it.
+// bucketTime returns the time that represents a bucket: its middle.
 func bucketTime(bucket int) time.Duration {
 	if bucket == 0 {
 		return 0

@@ -36,7 +36,8 @@ func TestWatermark(t *testing.T) {
 	}
 }
 
-// TestWatermarkIsTheLatestSuchTime: nothing that waits came before it, and any later time would have something that did.
+// TestWatermarkIsTheLatestSuchTime checks that nothing that waits arrived before the watermark, and that something
+// that waits arrived before any later time.
 func TestWatermarkIsTheLatestSuchTime(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -84,7 +85,7 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// TestPartsAddUp: whatever the clocks say, no part is negative and together they are the whole.
+// TestPartsAddUp checks that whatever the clocks say, no part is negative and the parts add up to the whole.
 func TestPartsAddUp(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -100,7 +101,7 @@ func TestPartsAddUp(t *testing.T) {
 	})
 }
 
-// TestQuantiles: those of a Meter are those of the rows themselves, to 5 %.
+// TestQuantiles checks that the quantiles of a Meter are those of the rows themselves, within 5 %.
 func TestQuantiles(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -130,7 +131,7 @@ func TestTheLastHourCounts(t *testing.T) {
 	t.Parallel()
 
 	var m Meter
-	for i := range 180 { // one a minute, of growing length, with the longest at the beginning
+	for i := range 180 { // one a minute, each faster than the one before
 		took := time.Duration(180-i) * time.Second
 		m.Add(Row{Parts: Parts{AtHoc: took}, Name: fmt.Sprint(i), Confirmed: night.Add(time.Duration(i) * time.Minute)})
 	}
@@ -144,6 +145,6 @@ func TestTheLastHourCounts(t *testing.T) {
 	require.Equal(t, Report{}, m.Report(end.Add(2*time.Hour)), "nothing has come for an hour")
 
 	m.Add(Row{Parts: Parts{Us: time.Second}, Confirmed: end})
-	m.Add(Row{Parts: Parts{Us: time.Second}, Confirmed: end.Add(-10 * time.Minute)}) // the clock was put back
+	m.Add(Row{Parts: Parts{Us: time.Second}, Confirmed: end.Add(-10 * time.Minute)}) // the clock was set back
 	require.Equal(t, 2, m.Report(end).Rows)
 }

@@ -23,42 +23,44 @@ import (
 )
 
 const (
-	// entriesPerMessage is the most entries in a message: some 60 bytes each as a rule, 450 at worst, so that a message
-	// always stays below the broker's limit of 1 MiB.
+	// entriesPerMessage is the most entries in a message. An entry usually takes some 60 bytes, and 450 at worst, so
+	// a message always stays below the broker's limit of 1 MiB.
 	entriesPerMessage = 500
-	// WindowLines is how many lines of a file are in memory at once. It is a multiple of ledger.ChunkLines, so that only a
-	// file's last chunk is a short one.
+	// WindowLines is how many lines of a file are in memory at once. It is a multiple of ledger.ChunkLines, so that
+	// only the last chunk of a file can be a short one.
 	WindowLines = 16 * ledger.ChunkLines
 	// groupFiles is the most small files that share a commit of the ledger and a round of publishing.
 	groupFiles = 256
 )
 
-// Reading is one passage through a file: its first, or a later one to publish its entries again.
+// Reading is one pass through a file: the first one, or a later one to publish its entries again.
 type Reading struct {
-	// File is its record as of the reading's begin; for a new file what will be stored.
+	// File is the file's record when the reading begins; for a new file, the record that will be stored.
 	File *ledger.File
-	// New: the ledger does not have the file yet.
+	// New reports that the ledger does not have the file yet.
 	New bool
-	// Copy is where the file was found in the input directory; nil if it was found elsewhere.
+	// Copy is the copy that was found in the input directory; nil if the file was found elsewhere.
 	Copy *ledger.Copy
-	// Arrived is when it was found there, Ready when it had stopped changing; zero if it was found elsewhere.
+	// Arrived is when the file was found there, Ready when it had stopped changing. Both are zero if it was found
+	// elsewhere.
 	Arrived, Ready time.Time
-	// Again: the entries are republished on purpose, so the broker must not take them for duplicates.
+	// Again reports that the entries are republished on purpose, so that the broker must not take them for
+	// duplicates.
 	Again bool
-	// Settled: all rows are settled, the entries are for a resolver that lost its state store.
+	// Settled reports that all rows are settled: the entries are for a resolver that lost its state store.
 	Settled bool
 	// MovedTo is the path of a file that was finished before the ledger was lost.
 	MovedTo string
 
-	begun   bool   // part of it is in the ledger
+	begun   bool   // some of it is in the ledger
 	suffix  string // of the message ids
 	opened  time.Time
-	sent    int // messages so far
+	sent    int // messages made so far
 	entries int // entries in them
-	stored  int // lines in the ledger
+	stored  int // lines stored in the ledger
 }
 
-// feed is that which the file came from, as events have it: empty for the only one.
+// feed returns the name of the file's feed as events have it: empty for the default feed.
 func (r *Reading) feed() string {
 	if feed := files.FeedOf(r.File.Name); feed != files.DefaultFeed {
 		return feed
@@ -66,7 +68,7 @@ func (r *Reading) feed() string {
 	return ""
 }
 
-// window is a part of a file that was parsed and is not in the ledger yet.
+// window is a part of a file that was parsed but is not in the ledger yet.
 type window struct {
 	r       *Reading
 	first   int // the line before its first one
@@ -74,8 +76,8 @@ type window struct {
 	details []ledger.Detail
 	entries []event.Entry
 	last    bool // the file ends here
-	lines   int  // of the file, if last
-	ahead   bool // entries of files that lay there with it come next
+	lines   int  // lines of the whole file, if last
+	ahead   bool // entries follow of files that lay in the input directory together with this one
 }
 
 // attachment is a known content that was found under a name.
@@ -85,17 +87,18 @@ type attachment struct {
 	note string // for the file's history
 }
 
-// Publish puts messages into the stream of entries, however long that takes. It fails only when ctx ends or the stream is gone.
+// Publish puts messages into the stream of entries, however long that takes. It fails only if ctx ends or the stream
+// is gone.
 type Publish func(ctx context.Context, msgs []*message.Message) error
 
-// Group gathers what was read until it is worth a commit and a round of publishing: one large file's next lines, or many
-// small files. The order is always: into the ledger, to the broker, "published" into the ledger. A crash in between makes
-// the file be read again. It is for one goroutine.
+// Group gathers what was read until there is enough for a commit and a round of publishing: the next lines of one
+// large file, or many small files. The order is always the same: store in the ledger, publish to the broker, mark as
+// published in the ledger. After a crash in between, the file is read again. A Group is for one goroutine.
 type Group struct {
 	*Intake
-	publish Publish // nil to register only
+	publish Publish // nil to store in the ledger only
 
-	// ahead reports whether further files are read next that lay there together with those of the group.
+	// ahead reports whether files are read next that lay in the input directory together with those of the group.
 	ahead    func() bool
 	windows  []*window
 	attached []attachment
@@ -103,22 +106,22 @@ type Group struct {
 	pending  map[string]*Reading // new files that are not in the ledger yet
 }
 
-// NewGroup begins a group. Without publish, files are only made known to the ledger.
+// NewGroup begins a group. If publish is nil, files are only stored in the ledger.
 func (in *Intake) NewGroup(publish Publish) *Group {
 	return &Group{Intake: in, publish: publish, pending: map[string]*Reading{}, ahead: func() bool { return false }}
 }
 
-// Pending reports whether a content is in the group that the ledger does not know yet.
+// Pending reports whether the group holds a content that the ledger does not know yet.
 func (g *Group) Pending(id string) bool { return g.pending[id] != nil }
 
-// FileError is what is wrong with one file; the others go on.
+// FileError is a problem with one file, which does not affect other files.
 type FileError struct{ Err error }
 
 func (e *FileError) Error() string { return e.Err.Error() }
 func (e *FileError) Unwrap() error { return e.Err }
 
-// Read parses a file into the group and stores what is full. A *FileError concerns this file alone; nothing of it is left in
-// the group then.
+// Read parses a file into the group, and flushes the group whenever it is full. A *FileError concerns this file
+// alone; nothing of the file is left in the group then.
 func (g *Group) Read(ctx context.Context, c *content.File, r *Reading) error {
 	r.opened = g.Now()
 	if r.New {
@@ -154,10 +157,10 @@ func (g *Group) Read(ctx context.Context, c *content.File, r *Reading) error {
 	return g.add(ctx, w)
 }
 
-// parse returns the file's last window, which is not in the group yet.
+// parse adds all windows of the file to the group but the last one. It returns the last one and the number of lines.
 func (g *Group) parse(ctx context.Context, src io.Reader, r *Reading) (*window, int, error) {
 	o := bobocsv.Options{Zone: g.Zone}
-	if r.File.Status == ledger.Reading || r.File.Partial || !r.File.Purged.IsZero() { // otherwise the ledger knows which rows were too late
+	if r.File.Status == ledger.Reading || r.File.Partial || !r.File.Purged.IsZero() { // otherwise the ledger knows the rejected rows
 		o.Latest = r.File.Reference.Add(g.MaxClockSkew)
 	}
 
@@ -187,7 +190,7 @@ func (g *Group) parse(ctx context.Context, src io.Reader, r *Reading) (*window, 
 	}
 }
 
-// fillTo marks the lines up to the window's n-th as without a row.
+// fillTo marks the lines without a code, up to the window's n-th line, as having no row.
 func (w *window) fillTo(n int) {
 	for len(w.codes) < n {
 		w.codes = append(w.codes, byte(ledger.NoRow))
@@ -220,17 +223,18 @@ func (g *Group) add(ctx context.Context, w *window) error {
 	return g.Flush(ctx)
 }
 
-// attach notes a known content under a name, with the next flush.
+// attach has the next flush note that a known content was found under a name.
 func (g *Group) attach(a attachment) { g.attached = append(g.attached, a) }
 
-// storeCopy attaches a name to a known file, and returns the file if it is done, so that the place is to be cleared.
+// storeCopy attaches a name to a known file. It returns the file if it is done, because the copy must then be moved
+// away.
 func (g *Group) storeCopy(tx *ledger.Tx, a attachment) (*ledger.File, error) {
 	f, err := tx.File(a.id)
 	if err != nil {
 		return nil, err
 	}
 
-	if f == nil { // the copy that was being read changed, so this one is the only one now
+	if f == nil { // the copy that was being read changed, so this is the only one now
 		g.Retry(a.copy.Name)
 		return nil, nil
 	}
@@ -278,9 +282,10 @@ func (g *Group) drop(r *Reading) {
 	g.windows = kept
 }
 
-// cutShort closes a file that changed mid-read: rows already published are settled as they come, and the new content
-// is another file, or the same again if it was only touched. (A file read again keeps its rows; they are known from the
-// first reading.) One that could not be read to its end for any other reason is left as after a crash: to be read from the start.
+// cutShort closes a file that changed while it was read. The rows published so far are settled as their outcomes
+// arrive, and the new content is another file, or the same one again if it was only touched. (A file that was read
+// before keeps its rows; they are known from the first reading.) A file that could not be read to its end for any
+// other reason is left as it would be after a crash: it is read again from the start.
 func (g *Group) cutShort(r *Reading, reason error) error {
 	if !r.begun || r.MovedTo == "" && !errors.Is(reason, content.ErrChanged) {
 		return nil
@@ -295,7 +300,7 @@ func (g *Group) cutShort(r *Reading, reason error) error {
 		}
 
 		if r.MovedTo != "" {
-			return tx.Remove(f.ID) // a finished file, which is unknown as before
+			return tx.Remove(f.ID) // a finished file; it stays unknown, as it was before
 		}
 
 		if r.Copy != nil {
@@ -315,7 +320,7 @@ func (g *Group) cutShort(r *Reading, reason error) error {
 	})
 }
 
-// Flush stores, publishes, and marks as published what is in the group.
+// Flush stores the group in the ledger, publishes its entries, and marks its files as published.
 func (g *Group) Flush(ctx context.Context) error {
 	if len(g.windows) == 0 && len(g.attached) == 0 {
 		return nil
@@ -349,7 +354,7 @@ func (g *Group) Flush(ctx context.Context) error {
 	}
 
 	g.report(len(msgs) > 0 && g.publish != nil)
-	clear(g.windows) // what they hold is large
+	clear(g.windows) // releases the memory of the entries
 	g.windows, g.attached, g.lines = g.windows[:0], g.attached[:0], 0
 	clear(g.pending)
 	g.Finished(finished...)
@@ -357,7 +362,7 @@ func (g *Group) Flush(ctx context.Context) error {
 	return nil
 }
 
-// report counts and logs what was read. A file that is read again makes no line of its own.
+// report counts and logs what was read. A file that is read again gets no log line of its own.
 func (g *Group) report(published bool) {
 	for _, w := range g.windows {
 		r := w.r
@@ -379,7 +384,7 @@ func (g *Group) report(published bool) {
 	}
 }
 
-// store commits everything to the ledger, and returns the messages to publish and the files that are done already.
+// store commits the group to the ledger. It returns the messages to publish and the files that are done already.
 func (g *Group) store() (msgs []*message.Message, finished []*ledger.File, err error) {
 	err = g.Ledger.Update(func(tx *ledger.Tx) error {
 		msgs, finished = nil, nil
@@ -417,7 +422,7 @@ func (g *Group) store() (msgs []*message.Message, finished []*ledger.File, err e
 	return msgs, finished, nil
 }
 
-// storeWindow returns the window's messages, and the file if the window finished it.
+// storeWindow stores a window. It returns the window's messages, and the file if the window finished it.
 func (g *Group) storeWindow(tx *ledger.Tx, w *window) ([]*message.Message, *ledger.File, error) {
 	r := w.r
 
@@ -427,7 +432,7 @@ func (g *Group) storeWindow(tx *ledger.Tx, w *window) ([]*message.Message, *ledg
 	}
 
 	f.Imported = r.MovedTo != ""
-	if f.Purged.IsZero() { // or what became of its rows is lost for good
+	if f.Purged.IsZero() { // for a purged file, the outcomes of its rows are lost
 		if err := w.storeCodes(tx); err != nil {
 			return nil, nil, err
 		}
@@ -439,7 +444,7 @@ func (g *Group) storeWindow(tx *ledger.Tx, w *window) ([]*message.Message, *ledg
 	case w.last && f.Status == ledger.Reading:
 		finished, err = g.complete(tx, r, f, w.lines)
 	case begun:
-		if r.Copy != nil && f.Status == ledger.Done && !f.Keep { // the mover may have dealt with it just now, and the copy was noted once more
+		if r.Copy != nil && f.Status == ledger.Done && !f.Keep { // the mover may have just moved it
 			finished = f
 		}
 
@@ -453,8 +458,8 @@ func (g *Group) storeWindow(tx *ledger.Tx, w *window) ([]*message.Message, *ledg
 	return w.messages(f.Sequence), finished, nil
 }
 
-// begin makes a new file's record, or counts a deliberate reading-again, with the reading's first window: then begun is true, and the
-// record is to be put.
+// begin returns the record of the reading's file. With the reading's first window, it creates the record of a new
+// file or counts a deliberate re-reading. Then begun is true, and the caller must put the record.
 func (g *Group) begin(tx *ledger.Tx, r *Reading) (f *ledger.File, begun bool, err error) {
 	if r.begun {
 		f, err := tx.File(r.File.ID)
@@ -487,7 +492,7 @@ func (g *Group) begin(tx *ledger.Tx, r *Reading) (f *ledger.File, begun bool, er
 		f.Readings++
 	}
 
-	// The order distinguishes the readings of a file whose record was dropped in between.
+	// The sequence number distinguishes the readings of a file whose record was dropped in between.
 	r.suffix = fmt.Sprintf("%.8s.%x.%d", g.Ledger.Epoch(), f.Sequence, f.Readings)
 	if r.Copy != nil {
 		found := *r.Copy
@@ -506,7 +511,7 @@ func (g *Group) begin(tx *ledger.Tx, r *Reading) (f *ledger.File, begun bool, er
 	return f, true, nil
 }
 
-// record returns the ledger's record of a file: a new one with its place in the order of files, or the one that is there.
+// record returns the record of a file: a new one with a sequence number in the order of reading, or the stored one.
 func record(tx *ledger.Tx, r *Reading, now time.Time) (*ledger.File, error) {
 	f := r.File
 	if !r.New {
@@ -539,8 +544,8 @@ func record(tx *ledger.Tx, r *Reading, now time.Time) (*ledger.File, error) {
 	return f, nil
 }
 
-// storeCodes stores the window's codes, chunk by chunk, and drops entries that an earlier reading had rejected: what was in
-// the future then is not accepted now.
+// storeCodes stores the window's codes, chunk by chunk. It drops entries that an earlier reading rejected: an event
+// that lay in the future then is not accepted now either.
 func (w *window) storeCodes(tx *ledger.Tx) error {
 	kept := w.entries[:0:0]
 	entries := w.entries
@@ -579,7 +584,7 @@ func detailsOf(all []ledger.Detail, after, upTo int) []ledger.Detail {
 	return some
 }
 
-// complete closes a first reading, and returns the file if there is nothing to wait for.
+// complete ends the first reading of a file, and returns the file if nothing is left to wait for.
 func (g *Group) complete(tx *ledger.Tx, r *Reading, f *ledger.File, lines int) (*ledger.File, error) {
 	now := g.Now()
 	if err := tx.Complete(f, lines, now); err != nil {
@@ -603,7 +608,8 @@ func (g *Group) complete(tx *ledger.Tx, r *Reading, f *ledger.File, lines int) (
 	return nil, tx.Put(f)
 }
 
-// messages makes its messages. The file's last one says so; if the last window holds no entries, it is empty.
+// messages returns the window's messages. The last message of the file is marked as the last. If the last window has
+// no entries, an empty message is added for that, provided that there were messages before.
 func (w *window) messages(sequence int64) []*message.Message {
 	var msgs []*message.Message
 	r := w.r
@@ -634,7 +640,7 @@ func entriesMessage(e event.Entries, id string) *message.Message {
 	return m
 }
 
-// mark notes which files are wholly published.
+// mark notes which files are published completely.
 func (g *Group) mark() error {
 	now := g.Now()
 

@@ -41,8 +41,9 @@ func newIntake(t *testing.T, finished func(...*ledger.File)) *Intake {
 	}
 }
 
-// TestMovedWhileItIsReadAgain: a file may get its last outcome and be moved after it was read once more and before that is stored. It is offered
-// to the mover again, which finds that nothing is left where it lay; otherwise the ledger would wait for a move for ever.
+// TestMovedWhileItIsReadAgain: a file may get its last outcome and be moved between being read again and that reading
+// being stored. Then it is offered to the mover again, which finds that nothing is left where it lay. Otherwise the
+// ledger would wait for a move forever.
 func TestMovedWhileItIsReadAgain(t *testing.T) {
 	t.Parallel()
 

@@ -16,7 +16,8 @@ import (
 	"bobosync/shared/disk"
 )
 
-// largeSize is the size from which on a file is read in slices, so that small ones that come later need not wait for its end.
+// largeSize is the size in bytes from which on a file is read in slices, so that small files that arrive later need
+// not wait for its end.
 const largeSize = 1 << 20
 
 // Inbox reads what is found in the input directories. It is for one goroutine.
@@ -26,17 +27,19 @@ type Inbox struct {
 	inputs  files.Inputs
 	maxSize int64
 	publish Publish
-	large   []watch.Found // wait to be read in slices, in the order of reading
-	read    []string      // are in a group that is not flushed yet
+	large   []watch.Found // files to be read in slices, in the order of reading
+	read    []string      // names in a group that is not flushed yet
 }
 
-// NewInbox returns an inbox for directories and what is found there. MaxSize is the most bytes of a file.
+// NewInbox returns an inbox for the input directories and the files that are found there. maxSize is the most bytes
+// that a file may have.
 func (in *Intake) NewInbox(found *watch.Tracker, inputs files.Inputs, maxSize int64, publish Publish) *Inbox {
 	return &Inbox{Intake: in, found: found, inputs: inputs, maxSize: maxSize, publish: publish}
 }
 
-// Read reads all that has settled. Small files go first, also those that come while a large one is read; which of two
-// events of one second counts is decided by the order of reading, in which a large file gets its number before it is put off.
+// Read reads all files that have stopped changing. Small files go first, including those that arrive while a large
+// one is read. The order of reading decides which of two events of the same second counts, so a large file gets its
+// sequence number before it is put off.
 func (b *Inbox) Read(ctx context.Context) error {
 	for {
 		if err := b.readSmall(ctx); err != nil || len(b.large) == 0 {
@@ -72,7 +75,7 @@ func (b *Inbox) readSmall(ctx context.Context) error {
 	return b.flush(ctx, g)
 }
 
-// putOff gives a large file its number in the order of reading, and queues it behind the small ones.
+// putOff gives a large file its sequence number in the order of reading, and queues it behind the small files.
 func (b *Inbox) putOff(_ context.Context, g *Group, found watch.Found) error {
 	entry, file, err := b.LookUp(found.Name)
 	if err != nil {
@@ -103,7 +106,7 @@ func (b *Inbox) readLarge(ctx context.Context, found watch.Found) error {
 	return b.flush(ctx, g)
 }
 
-// readArrived reads the small files that have come while a large one is read.
+// readArrived reads the small files that have arrived while a large one is being read.
 func (b *Inbox) readArrived(ctx context.Context) error {
 	select {
 	case <-b.found.Ready():
@@ -113,12 +116,12 @@ func (b *Inbox) readArrived(ctx context.Context) error {
 	}
 }
 
-// readOne reads a file into the group. What is wrong with the file itself is dealt with here.
+// readOne reads a file into the group. It deals itself with anything that is wrong with the file.
 func (b *Inbox) readOne(ctx context.Context, g *Group, found watch.Found) error {
 	return b.readWith(ctx, g, found, nil)
 }
 
-// readWith is readOne, and does something else between two parts of the file, unless that is nil.
+// readWith is readOne, but also calls between, unless it is nil, between two parts of the file.
 func (b *Inbox) readWith(ctx context.Context, g *Group, found watch.Found, between func(context.Context) error) error {
 	entry, file, err := b.LookUp(found.Name)
 	if err != nil {
@@ -129,7 +132,7 @@ func (b *Inbox) readWith(ctx context.Context, g *Group, found watch.Found, betwe
 		return b.seenBefore(g, file, found)
 	}
 
-	var stop error // what was done in between failed, which is not this file's fault
+	var stop error // the error of between, which is not this file's fault
 	options := content.Options{MaxSize: b.maxSize}
 	if between != nil {
 		options.Between = func(ctx context.Context) error {
@@ -138,7 +141,7 @@ func (b *Inbox) readWith(ctx context.Context, g *Group, found watch.Found, betwe
 		}
 	}
 
-	dir, _ := b.inputs.Dir(found.Name) // the watchers find no others
+	dir, _ := b.inputs.Dir(found.Name) // always known: the watchers only find files of these directories
 
 	c, err := content.Open(ctx, filepath.Join(dir, files.Base(found.Name)), options)
 
@@ -174,7 +177,8 @@ func (b *Inbox) readWith(ctx context.Context, g *Group, found watch.Found, betwe
 	return nil
 }
 
-// flush flushes a group. What was read is accepted only now: until it is in the ledger, nobody else knows that it waits.
+// flush flushes a group and only then accepts its files: until a file is in the ledger, nobody but the tracker knows
+// that it waits.
 func (b *Inbox) flush(ctx context.Context, g *Group) error {
 	read := b.read
 	b.read = nil
@@ -190,7 +194,7 @@ func (b *Inbox) flush(ctx context.Context, g *Group) error {
 	return nil
 }
 
-// LookUp returns what the ledger knows of a name, and the file that was under it.
+// LookUp returns what the ledger knows of a name, and the record of the file that was last found under it.
 func (b *Inbox) LookUp(name string) (entry ledger.NameEntry, f *ledger.File, err error) {
 	err = b.Ledger.View(func(tx *ledger.Tx) error {
 		if entry, _, err = tx.Names().Get(name); err != nil {
@@ -205,8 +209,8 @@ func (b *Inbox) LookUp(name string) (entry ledger.NameEntry, f *ledger.File, err
 	return entry, f, err
 }
 
-// unreadable handles a file that could not be read: one that changes is offered again when it has settled, one that is
-// gone is dropped, and any other problem is checked again later.
+// unreadable handles a file that could not be read. A file that changed is offered again once it has stopped
+// changing, a file that is gone is dropped, and any other problem is noted and checked again later.
 func (b *Inbox) unreadable(ctx context.Context, found watch.Found, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -226,7 +230,7 @@ func (b *Inbox) unreadable(ctx context.Context, found watch.Found, err error) er
 	return nil
 }
 
-// seenBefore handles a file that is as the ledger knows it: there is nothing to read.
+// seenBefore handles a file that is as the ledger knows it, so that there is nothing to read.
 func (b *Inbox) seenBefore(g *Group, f *ledger.File, found watch.Found) error {
 	b.found.Accept(found.Name)
 
@@ -237,7 +241,7 @@ func (b *Inbox) seenBefore(g *Group, f *ledger.File, found watch.Found) error {
 	case f.Status == ledger.Waiting && left, f.Keep && left && b.Stay:
 		return nil
 	case f.Status == ledger.Done && left && !f.Keep:
-		b.Finished(f) // queued already, unless it came back while it was moved
+		b.Finished(f) // already queued, unless it came back while it was being moved
 		return nil
 	}
 
@@ -246,7 +250,7 @@ func (b *Inbox) seenBefore(g *Group, f *ledger.File, found watch.Found) error {
 	return nil
 }
 
-// take reads a content, or notes that it is known.
+// take reads the content of a file, or notes that the ledger or the group already has it.
 func (b *Inbox) take(ctx context.Context, g *Group, c *content.File, entry ledger.NameEntry, found watch.Found) error {
 	seen := ledger.Copy{Name: found.Name, Stat: found.Stat}
 
@@ -263,7 +267,8 @@ func (b *Inbox) take(ctx context.Context, g *Group, c *content.File, entry ledge
 		case entry.Next != nil && entry.Next.Stat.Same(found.Stat):
 			file.Sequence = entry.Next.Sequence
 		case entry.ID == "" && entry.Sequence != 0 && entry.Stat.Same(found.Stat):
-			// It lay here when the ledger was begun: judge it as it was, or would have been, judged when it came.
+			// It lay here when the ledger was created: judge it as it was, or would have been, judged when it
+			// arrived.
 			file.Sequence, file.Reference = entry.Sequence, b.Earlier(c)
 		}
 

@@ -11,11 +11,12 @@ import (
 	"bobosync/shared/telemetry"
 )
 
-// Intake is what readings need. Its fields are set before its first use; all of them but Traces are required.
+// Intake holds what reading files needs. Its fields are set before its first use; all of them but Traces are
+// required.
 type Intake struct {
 	Ledger *ledger.Ledger
 	Log    *slog.Logger
-	// Zone is that of the wall clock in the files; MaxClockSkew is how far in the future an event may lie.
+	// Zone is the zone of the wall clock in the files. MaxClockSkew is how far in the future an event may lie.
 	Zone         *time.Location
 	MaxClockSkew time.Duration
 	// Stay reports that finished files stay in the input directory.
@@ -24,9 +25,9 @@ type Intake struct {
 	Hit     failpoint.Hit
 	Metrics Metrics
 	Traces  *telemetry.Telemetry
-	// Finished is called with files that have no row left to settle, or that turned up again after that.
+	// Finished is called with files that have no row left to settle, and again when such a file turns up again.
 	Finished func(files ...*ledger.File)
-	// Retry makes the file under a name be offered again.
+	// Retry has the file under a name offered again.
 	Retry func(name string)
 }
 
@@ -36,7 +37,7 @@ type Metrics interface {
 	FileRead(took time.Duration)
 }
 
-// NewFile makes the record of a content that the ledger does not know.
+// NewFile returns the record of a content that the ledger does not know.
 func (in *Intake) NewFile(name string, c *content.File) *ledger.File {
 	f := &ledger.File{
 		ID: c.ID, Name: name, Status: ledger.Reading, Size: c.Stat.Size, Modified: c.Stat.Time(), Reference: in.Now(),
@@ -47,7 +48,8 @@ func (in *Intake) NewFile(name string, c *content.File) *ledger.File {
 	return f
 }
 
-// Earlier is the moment at which a file must have been read first, when the ledger does not know any more.
+// Earlier returns when a file must have been read first, for a ledger that does not know any more: when the file
+// arrived, or now if that lies in the future.
 func (in *Intake) Earlier(c *content.File) time.Time {
 	if now := in.Now(); now.Before(c.Arrival) {
 		return now

@@ -1,6 +1,6 @@
 package ledger
 
-// What the ledger knows of a row, and how often.
+// What the ledger records of a row, and how rows are counted by it.
 
 import (
 	"maps"
@@ -10,27 +10,27 @@ import (
 	"bobosync/shared/event"
 )
 
-// Code is what the ledger knows of a line, in a byte: below 31 an event.Outcome, from 32 on a bobocsv.Reason or one of
-// the codes below. Never renumber them.
+// Code is what the ledger records of a line, in one byte. Below 31 it is an event.Outcome; from 31 on it is a
+// bobocsv.Reason or one of the codes below. Never renumber them.
 type Code byte
 
 const (
-	// SettledEarlier: the row was settled before the ledger was lost; how is not known any more.
+	// SettledEarlier: the row was settled before the ledger was lost; its outcome is not known any more.
 	SettledEarlier Code = 31
-	// Vanished: the row was an entry, but its file was removed or changed before the row was settled and what was under
-	// way is gone as well. If the file turns up again, the row is pending again.
+	// Vanished: the row was an entry, but its file was removed or changed before the row was settled, and anything
+	// that was under way is gone as well. If the file turns up again, the row is pending again.
 	Vanished Code = 200
-	// NoRow: no row starts on this line; it is blank, a header, or part of the row before it.
+	// NoRow: no row starts on this line. It is blank, a header, or part of the row before it.
 	NoRow Code = 255
 )
 
-// Rejected reports whether the code stands for a row that was never or will never be an event.
+// Rejected reports whether the code is that of a row that never was, or never will be, an event.
 func (c Code) Rejected() bool { return c >= Code(bobocsv.FirstReason) && c != NoRow }
 
 // Settled reports whether the code is a final outcome.
 func (c Code) Settled() bool { return c > Code(event.Pending) && c <= SettledEarlier }
 
-// repairable reports whether another outcome may take its place.
+// repairable reports whether another outcome may replace this one.
 func (c Code) repairable() bool { return c == Code(event.Dead) || c == Code(event.Withheld) }
 
 // String returns the code's short name.
@@ -88,7 +88,7 @@ func (c CodeCounts) Settled() int {
 	return n
 }
 
-// repairable reports whether a row has an outcome that another one may replace.
+// repairable reports whether any row has an outcome that another one may replace.
 func (c CodeCounts) repairable() bool { return c[Code(event.Dead)]+c[Code(event.Withheld)] > 0 }
 
 // Summary lists the counts, in the order of the codes, for a log line.

@@ -11,13 +11,14 @@ import (
 const (
 	// doubtTime is how long a file stays doubtful.
 	doubtTime = 24 * time.Hour
-	// A file is doubtful if so many rows, that share of its rows, and so many times the usual share are rejected.
+	// A file is doubtful if at least doubtRows of its rows are rejected, and if their share of its rows is greater
+	// than doubtShare and greater than doubtTimes the usual share.
 	doubtRows, doubtShare, doubtTimes = 5, 0.1, 5
-	// maxDoubts bounds how many files are remembered.
+	// maxDoubts bounds how many files doubts remembers.
 	maxDoubts = 1000
 )
 
-// Doubtful is a file of which no row, or unusually few, were good.
+// Doubtful is a file of whose rows none, or unusually few, were good.
 type Doubtful struct {
 	ID, Name       string
 	Reason         string
@@ -25,13 +26,13 @@ type Doubtful struct {
 	Rows, Rejected int
 }
 
-// doubts remembers which files brought rejected rows. It is guarded by its stats.
+// doubts remembers which files brought rejected rows. It is guarded by the mutex of the stats that hold it.
 type doubts struct {
 	recent         map[string]view
-	rows, rejected int // of all files that brought a good row: what is usual
+	rows, rejected int // of all files that brought a good row, to know the usual share
 }
 
-// bad counts the rows that were rejected for what is in them.
+// bad returns how many rows were rejected because of their content.
 func (v view) bad() int { return v.rejected - v.codes[Vanished] }
 
 func (d *doubts) note(id string, before, after view) {
@@ -60,14 +61,14 @@ func (d *doubts) count(v view, sign int) {
 	}
 }
 
-// list returns the doubtful files, the latest first, and drops those that are old.
+// list returns the doubtful files, the latest first. It drops files that were finished more than doubtTime ago.
 func (d *doubts) list(now time.Time) []Doubtful {
 	maps.DeleteFunc(d.recent, func(_ string, v view) bool { return now.Sub(v.finished) > doubtTime })
 
 	var all []Doubtful
 	for id, v := range d.recent {
 		rows, rejected := d.rows, d.rejected
-		if v.bad() < v.rows { // the others show what is usual
+		if v.bad() < v.rows { // only the other files show what is usual
 			rows, rejected = rows-v.rows, rejected-v.bad()
 		}
 
@@ -81,7 +82,8 @@ func (d *doubts) list(now time.Time) []Doubtful {
 	return all
 }
 
-// doubt returns why a file is doubtful, or nothing. Of the other files' rows, so many were rejected.
+// doubt returns why a file is doubtful, or "" if it is not. rows and rejected count the rows of the other files,
+// which show what is usual.
 func doubt(v view, rows, rejected int) string {
 	usual := float64(rejected) / max(float64(rows), 1)
 	share := float64(v.bad()) / max(float64(v.rows), 1)
@@ -97,7 +99,7 @@ func doubt(v view, rows, rejected int) string {
 	return ""
 }
 
-// mostly explains the reason that most rejected rows have.
+// mostly explains the most frequent reason of the rejected rows.
 func (v view) mostly() string {
 	var most Code
 	for _, code := range slices.Sorted(maps.Keys(v.codes)) {

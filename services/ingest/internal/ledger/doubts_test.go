@@ -14,7 +14,7 @@ func TestDoubtfulFiles(t *testing.T) {
 	columns, date, applied := Code(bobocsv.Columns), Code(bobocsv.Date), Code(event.Applied)
 	for name, c := range map[string]struct {
 		v              view
-		rows, rejected int // of the others
+		rows, rejected int // of the other files
 		want           string
 	}{
 		"all good":                  {view{rows: 9, codes: map[Code]int{applied: 9}}, 0, 0, ""},
@@ -35,7 +35,7 @@ func TestDoubtfulFiles(t *testing.T) {
 	}
 }
 
-// TestDoubtsEnd after a day, and with the record; and are the same after a restart.
+// TestDoubtsEnd checks that doubts end after a day or with the record, and that they are the same after a restart.
 func TestDoubtsFollowTheLedger(t *testing.T) {
 	t.Parallel()
 

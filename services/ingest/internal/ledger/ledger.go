@@ -3,23 +3,23 @@
 // It is a bbolt file with these buckets:
 //
 //	meta      schema             what boltdb writes: version and name of this file
-//	          order              the last sequence number in the order of reading that was given out
+//	          order              the last sequence number in the order of reading
 //	          resolver_memory    the epoch of the resolver's state store that was last recovered from the files
-//	          identity.<STREAM>  when the broker made the stream, see topology.Identity
+//	          identity.<STREAM>  when the broker created the stream, see topology.Identity
 //	          mover              the token of the last run's moves, see files.Dir.Tidy
-//	          rebuilt            set once the processed directories were scanned after the ledger was begun
+//	          rebuilt            set once the finished files were scanned after the ledger was created
 //	files     <id>               JSON of File; the id is the 32 bytes of the content's SHA-256
 //	open      <id>               empty; exists while the file needs work: entries to settle or a move to make
 //	rows      <id><chunk>        a byte for each line of the file, ChunkLines to a chunk (4 bytes, big endian); see Code
 //	rejected  <id><chunk>        what goes with rejected lines of that chunk: pairs of line and number, 4 bytes each
 //	dead      <id><line>         text: why AtHoc will never take this row
-//	copies    <id><number>       JSON of Copy: moved copies for which there is no room in the record (8 bytes, big endian)
+//	copies    <id><number>       JSON of Copy: moved copies for which the record has no room (8 bytes, big endian)
 //	names     <name>             JSON of NameEntry: what was last found under a name in the input directory
 //
-// Names of files are bytes: where JSON holds one that is not UTF-8, it is escaped, see escape.
+// File names are bytes. Where JSON holds one that is not UTF-8, it is escaped, see escape.
 //
-// The first outcome of a row stands, so a second acknowledgement changes nothing; only a dead row can be repaired. A Ledger is
-// safe for concurrent use; one process may have it open.
+// The first outcome of a row stands, so a second acknowledgement changes nothing. Only a dead or withheld row can get
+// another outcome. A Ledger is safe for concurrent use; only one process at a time may have it open.
 package ledger
 
 import (
@@ -53,7 +53,7 @@ var (
 	bucketDead     = []byte("dead")
 	bucketCopies   = []byte("copies")
 	bucketNames    = []byte("names")
-	// bucketProblems is one that earlier versions kept: the watcher itself keeps what it finds wrong.
+	// bucketProblems was used by earlier versions, and is deleted. Now the watcher itself keeps what it finds wrong.
 	bucketProblems = []byte("problems")
 	bucketMeta     = []byte("meta")
 )
@@ -77,10 +77,10 @@ type Ledger struct {
 	stats *stats
 }
 
-// errDamaged means that what is in the ledger cannot be read.
+// errDamaged means that the ledger holds something that cannot be read.
 var errDamaged = errors.New("it holds what this program has not written")
 
-// Open opens the ledger at path, or begins it. See boltdb.Open for what happens to a damaged or locked one.
+// Open opens the ledger at path, or creates it. See boltdb.Open for what happens to a damaged or locked one.
 func Open(path string, log *slog.Logger) (*Ledger, error) {
 	l, err := openFile(path, log)
 	if !errors.Is(err, errDamaged) {
@@ -127,7 +127,7 @@ func openFile(path string, log *slog.Logger) (*Ledger, error) {
 	return l, nil
 }
 
-// Epoch names this ledger: a ledger that was recreated has another one.
+// Epoch returns the id of this ledger. A ledger that was recreated has another one.
 func (l *Ledger) Epoch() string { return l.db.Epoch() }
 
 // Close closes the file.
@@ -138,7 +138,7 @@ func (l *Ledger) Update(fn func(*Tx) error) error {
 	return l.db.Update(func(tx *bbolt.Tx) error { return fn(&Tx{tx, l.stats}) })
 }
 
-// View runs fn in a transaction that only reads. Keep it short: a growing file waits for it.
+// View runs fn in a read-only transaction. Keep it short: the file cannot grow until it ends.
 func (l *Ledger) View(fn func(*Tx) error) error {
 	return l.db.View(func(tx *bbolt.Tx) error { return fn(&Tx{tx, l.stats}) })
 }
@@ -153,8 +153,8 @@ func (l *Ledger) File(id string) (f *File, err error) {
 	return f, err
 }
 
-// After returns the records of up to n files whose ids follow the given one, in the order of their ids: for a walk through
-// all of them in parts. The first part follows the empty id.
+// After returns the records of up to n files whose ids follow the given one, in the order of their ids. It serves to
+// walk through all files in parts: start with the empty id.
 func (l *Ledger) After(id string, n int) (files []*File, err error) {
 	err = l.View(func(tx *Tx) error {
 		c := tx.tx.Bucket(bucketFiles).Cursor()
@@ -179,7 +179,8 @@ func (l *Ledger) After(id string, n int) (files []*File, err error) {
 	return files, err
 }
 
-// Files returns the records of all files, oldest reading first. It holds all of them in memory: some hundred bytes a file.
+// Files returns the records of all files, oldest reading first. It holds all of them in memory: some hundred bytes a
+// file.
 func (l *Ledger) Files() ([]*File, error) {
 	files, err := l.After("", math.MaxInt)
 	if err != nil {
@@ -212,7 +213,8 @@ func (l *Ledger) Open() (files []*File, err error) {
 	return files, nil
 }
 
-// Unsettled returns the files with rows that wait for their outcome, or that were not wholly read, in the order of reading.
+// Unsettled returns the files with rows that wait for their outcome, and those that were not read completely, in the
+// order of reading.
 func (l *Ledger) Unsettled() ([]*File, error) {
 	open, err := l.Open()
 	if err != nil {
@@ -222,13 +224,13 @@ func (l *Ledger) Unsettled() ([]*File, error) {
 	return slices.DeleteFunc(open, func(f *File) bool { return f.Status == Done }), nil
 }
 
-// Meta returns a single fact, empty if it is not known.
+// Meta returns the value of a key of the meta bucket, empty if there is none.
 func (l *Ledger) Meta(key string) (string, error) { return l.db.Meta(key) }
 
-// Compact makes the ledger's file smaller if it is mostly empty, and returns by how many bytes; see boltdb.
+// Compact shrinks the ledger's file if it is mostly empty, and returns by how many bytes; see boltdb.
 func (l *Ledger) Compact(ctx context.Context) (int64, error) { return l.db.CompactIfSparse(ctx) }
 
-// keyOf returns the bytes of an id, nil if it is not one.
+// keyOf returns the bytes of an id, nil if it is not valid.
 func keyOf(id string) []byte {
 	if len(id) != 64 {
 		return nil
@@ -247,5 +249,5 @@ func numbered(key []byte, n int) []byte {
 	return binary.BigEndian.AppendUint32(append(make([]byte, 0, len(key)+4), key...), uint32(n))
 }
 
-// Short shortens an id for people.
+// Short shortens an id for people to read.
 func Short(id string) string { return id[:min(len(id), 12)] }

@@ -51,7 +51,7 @@ func idFor(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// store puts a file with the given codes, a byte a line, into the ledger.
+// store stores a file with the given codes, one byte for each line.
 func store(tb testing.TB, l *Ledger, name string, codes []byte) *File {
 	tb.Helper()
 
@@ -113,7 +113,8 @@ func TestSettleFirstOutcomeWins(t *testing.T) {
 		t.Fatalf("finished too early: %+v", done[0])
 	}
 
-	// The header, a rejected row, rows that do not exist, an unknown file, a pending outcome: nothing changes.
+	// The header, a rejected row, rows that do not exist, an unknown file, a pending outcome: none of these changes
+	// anything.
 	settle(t, l, rowsAck(f.ID, event.Applied, 1, 3, 6, 5000), rowsAck(idFor("other"), event.Applied, 1),
 		rowsAck("no id", event.Applied, 1), rowsAck(f.ID, event.Pending, 5))
 	answer := &event.Acks{Answers: []event.Answer{
@@ -149,7 +150,8 @@ func TestSettleFirstOutcomeWins(t *testing.T) {
 	}
 }
 
-// TestALongRunEndsWithTheFile: outcomes of more rows than the file has cost no more than the file's own.
+// TestALongRunEndsWithTheFile checks that outcomes for more rows than the file has cost no more than those for its
+// own rows.
 func TestALongRunEndsWithTheFile(t *testing.T) {
 	t.Parallel()
 
@@ -195,7 +197,7 @@ func TestAcksBeforeTheFileIsWhollyRead(t *testing.T) {
 	}
 
 	if err := l.Update(func(tx *Tx) error {
-		codes, err := tx.Rows(f.ID).Add(0, first, nil) // a crash made it be read again
+		codes, err := tx.Rows(f.ID).Add(0, first, nil) // the file is read again after a crash
 		if err != nil || Code(codes[7]) != Code(event.Superseded) {
 			t.Errorf("the second reading undid an outcome: %v, %v", Code(codes[7]), err)
 		}
@@ -218,8 +220,8 @@ func TestAcksBeforeTheFileIsWhollyRead(t *testing.T) {
 	}
 }
 
-// TestSettleProperties: in whatever order and however often outcomes come, each row keeps its first one, the counts are those
-// of the rows, and the file is reported as finished exactly once.
+// TestSettleProperties checks that in whatever order and however often outcomes arrive, each row keeps its first one,
+// the counts are those of the rows, and the file is reported as finished exactly once.
 func TestSettleProperties(t *testing.T) {
 	t.Parallel()
 	l := fresh(t)
@@ -272,7 +274,7 @@ func TestSettleProperties(t *testing.T) {
 				case want[row].repairable():
 					want[row] = Code(o)
 					if len(want) == open && before > 0 && dead(want) == 0 {
-						wantFinished++ // repaired: it has to be moved once more
+						wantFinished++ // repaired: it must be moved again
 					}
 				}
 			}
@@ -346,7 +348,7 @@ func TestSurvivesReopening(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if err := l.db.Update(func(tx *bbolt.Tx) error { // as earlier versions kept it
+	if err := l.db.Update(func(tx *bbolt.Tx) error { // as kept by earlier versions
 		bucket, err := tx.CreateBucket(bucketProblems)
 		if err != nil {
 			return err
@@ -515,7 +517,8 @@ func BenchmarkSettle(b *testing.B) {
 	}
 }
 
-// TestReopen: only rows that were given up wait once more, and the day's counts do not count the file twice.
+// TestReopen checks that only rows that were given up wait again, and that the day's counts do not count the file
+// twice.
 func TestReopen(t *testing.T) {
 	t.Parallel()
 	l := fresh(t)
@@ -571,7 +574,8 @@ func TestReopen(t *testing.T) {
 	}
 }
 
-// TestARecordThatCannotBeRead: a ledger whose pages are sound, and a record in them is not, is set aside like any other damaged file.
+// TestARecordThatCannotBeRead checks that a ledger whose pages are sound, but with a record in them that is not, is
+// set aside like any other damaged file.
 func TestARecordThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 
@@ -608,7 +612,8 @@ func TestARecordThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestRejectedRowsTakeLittleRoom: a file of a great many rows with the wrong number of columns must not fill the disk. Each has its reason.
+// TestRejectedRowsTakeLittleRoom checks that a file of very many rows with the wrong number of columns does not fill
+// the disk, and that each row still has its reason.
 func TestRejectedRowsTakeLittleRoom(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "ingest.db")

@@ -16,11 +16,13 @@ import (
 type NameEntry struct {
 	// Stat is what the file looked like when its content was read.
 	Stat files.Stat `json:"stat"`
-	// ID is the content's id; empty for a file that lay there when the ledger was begun and was not read yet.
+	// ID is the id of that content; empty if nothing under this name was read yet.
 	ID string `json:"id,omitempty"`
-	// Sequence is the sequence number in the order of reading that is reserved for such a file.
+	// Sequence is reserved in the order of reading for a file that lay there when the ledger was created and was not
+	// read yet.
 	Sequence int64 `json:"order,omitempty"`
-	// Next is what lies there now and waits to be read, if its sequence number in the order of reading is reserved.
+	// Next is the file that lies there now and waits to be read, if a sequence number in the order of reading is
+	// reserved for it.
 	Next *Reserved `json:"next,omitempty"`
 }
 
@@ -30,7 +32,8 @@ type Reserved struct {
 	Sequence int64      `json:"order"`
 }
 
-// Names are what was last found under each name in the input directories, within a transaction, which must not have ended.
+// Names gives access to what was last found under each name in the input directories. It must not be used after its
+// transaction has ended.
 type Names struct{ tx *Tx }
 
 // Names returns what was last found under each name.
@@ -38,7 +41,8 @@ func (t *Tx) Names() Names { return Names{t} }
 
 func (n Names) bucket() *bbolt.Bucket { return n.tx.tx.Bucket(bucketNames) }
 
-// Reserve reserves a sequence number in the order of reading for the file that lies under a name now, unless it has one.
+// Reserve reserves a sequence number in the order of reading for the file that now lies under a name, unless it
+// already has one.
 func (n Names) Reserve(name string, stat files.Stat, now time.Time) error {
 	e, _, err := n.Get(name)
 	if err != nil || e.Next != nil && e.Next.Stat.Same(stat) || e.ID == "" && e.Sequence != 0 && e.Stat.Same(stat) {
@@ -55,7 +59,7 @@ func (n Names) Reserve(name string, stat files.Stat, now time.Time) error {
 	return n.Set(name, e)
 }
 
-// Enter notes which content was found at a place, and that another one is not there any more.
+// Enter notes which content was found under a name, and that any other content that was known there is gone.
 func (n Names) Enter(p Copy, id string) error {
 	before, _, err := n.Get(p.Name)
 	if err != nil {
@@ -71,7 +75,7 @@ func (n Names) Enter(p Copy, id string) error {
 	return n.Set(p.Name, NameEntry{Stat: p.Stat, ID: id})
 }
 
-// Get returns what was last found under a name.
+// Get returns what was last found under a name; known is false if nothing was.
 func (n Names) Get(name string) (e NameEntry, known bool, err error) {
 	data := n.bucket().Get([]byte(name))
 	if data == nil {
@@ -98,7 +102,7 @@ func (n Names) Set(name string, e NameEntry) error {
 // Drop drops a name.
 func (n Names) Drop(name string) error { return n.bucket().Delete([]byte(name)) }
 
-// Each calls fn for each name; it must not change the ledger.
+// Each calls fn for each name. fn must not change the ledger.
 func (n Names) Each(fn func(name string, e NameEntry) error) error {
 	return n.bucket().ForEach(func(k, data []byte) error {
 		var e NameEntry

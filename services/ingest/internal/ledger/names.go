@@ -9,8 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// File names are bytes, and JSON holds text. Where a name is not UTF-8, each byte that does not belong to a character is stored as a
-// NUL and two hex digits. No file's name holds a NUL, so it can be read back, and a name that is UTF-8 is stored as it is.
+// File names are bytes, but JSON holds text. If a name is not UTF-8, each byte that does not belong to a character is
+// stored as a NUL and two hex digits. No file name contains a NUL, so the original can be restored, and a name that
+// is UTF-8 is stored as it is.
 
 func escape(name string) string {
 	if utf8.ValidString(name) {
@@ -42,7 +43,8 @@ func unescape(text string) string {
 	return b.String()
 }
 
-// Display returns a name as people and JSON can have it: bytes that belong to no character are shown as \xNN.
+// Display returns a name in a form that people can read and JSON can hold: bytes that belong to no character are
+// shown as \xNN.
 func Display(name string) string {
 	if utf8.ValidString(name) {
 		return name
@@ -69,8 +71,9 @@ func replaceInvalid(name, mark string) string {
 	return b.String()
 }
 
-// copyJSON and fileJSON are the records as JSON has them, without the methods that make them so. A file's places are in a field of
-// their own type, so that they are not written and checked once by themselves and once more with the file.
+// copyJSON and fileJSON are the stored forms of the records, without the methods that produce them. A file's copies
+// have a field of type copyJSON, so that they are not encoded and checked twice: by themselves, and again with the
+// file.
 type (
 	copyJSON  Copy
 	plainFile File
@@ -112,7 +115,7 @@ func (f *File) encode() ([]byte, error) {
 	return json.Marshal(&stored)
 }
 
-// decodeFile reads the record under a key, as encode has written it.
+// decodeFile decodes the record under a key, as encode wrote it.
 func decodeFile(key, data []byte) (*File, error) {
 	f := &File{ID: hex.EncodeToString(key)}
 	stored := fileJSON{plainFile: (*plainFile)(f)}

@@ -18,25 +18,27 @@ type Detail struct {
 	Line, Number int
 }
 
-// maxDetails bounds the details that are kept of a chunk, so that a file of millions of rejected rows takes about a byte for each of them, and
-// not nine. Rows beyond that have their reason all the same.
+// maxDetails bounds the details that are kept for a chunk, so that a file of millions of rejected rows takes about
+// one byte for each of them, not nine. Rows beyond the bound still have their reason.
 const maxDetails = 100
 
-// Chunk returns the number of the chunk that a line, counted from 1, is in, and its index there.
+// Chunk returns the number of the chunk that holds a line, counted from 1, and the line's index in the chunk.
 func Chunk(line int) (chunk, index int) { return (line - 1) / ChunkLines, (line - 1) % ChunkLines }
 
-// Rows are the rows of a file within a transaction, which must not have ended. A file that is not known has none.
+// Rows gives access to the rows of a file. It must not be used after its transaction has ended. An unknown file has
+// no rows.
 type Rows struct {
 	tx  *bbolt.Tx
 	id  string
-	key []byte // nil if the id is none
+	key []byte // nil if the id is not valid
 }
 
 // Rows returns the rows of a file.
 func (t *Tx) Rows(id string) Rows { return Rows{t.tx, id, keyOf(id)} }
 
 // Add stores the codes of a chunk's lines as they were read from the file. If the chunk is known from an earlier
-// reading, that one stands: its rows may be settled already. It returns the codes that are valid now.
+// reading, its codes stay as they are, because its rows may be settled already. Add returns the codes that are valid
+// now.
 func (r Rows) Add(chunk int, codes []byte, details []Detail) ([]byte, error) {
 	known, err := r.codes(chunk)
 	if err != nil || known != nil {
@@ -65,7 +67,7 @@ func (r Rows) Add(chunk int, codes []byte, details []Detail) ([]byte, error) {
 	return codes, nil
 }
 
-// Forget drops them. The file's record keeps the counts.
+// Forget drops the rows. The file's record keeps the counts.
 func (r Rows) Forget() error {
 	if r.key == nil {
 		return nil
@@ -91,7 +93,7 @@ func (r Rows) put(chunk int, codes []byte) error {
 	return nil
 }
 
-// lines returns the number of the last line that has a code.
+// lines returns the number of the last line that has a code, 0 if there is none.
 func (r Rows) lines() int {
 	if r.key == nil {
 		return 0
@@ -128,7 +130,7 @@ func (r Rows) chunks() iter.Seq2[int, []byte] {
 	}
 }
 
-// recode gives the rows that have one code another one, and returns how many lines are known.
+// recode replaces one code by another in all rows, and returns how many lines are known.
 func (r Rows) recode(from, to Code) (lines int, err error) {
 	changed := map[int][]byte{}
 	for chunk, codes := range r.chunks() {
@@ -147,7 +149,7 @@ func (r Rows) recode(from, to Code) (lines int, err error) {
 	return lines, nil
 }
 
-// list returns the rows of a chunk that want takes; more reports whether there is such a chunk.
+// list returns the rows of a chunk whose codes want accepts. more reports whether the chunk exists.
 func (r Rows) list(chunk int, want func(Code) bool) (rows []Row, more bool, err error) {
 	if r.key == nil {
 		return nil, false, nil
@@ -178,18 +180,18 @@ func (r Rows) list(chunk int, want func(Code) bool) (rows []Row, more bool, err 
 	return rows, true, nil
 }
 
-// Row is one row of a file as an operator looks it up.
+// Row is one row of a file, as operators see it.
 type Row struct {
 	Line int
 	Code Code
-	// Number goes with a rejected row: its columns, or the length of its line.
+	// Number belongs to a rejected row: its number of columns, or the length of its line.
 	Number int
-	// Detail is why a row is dead, as far as the ledger kept it.
+	// Detail is why a row is dead, if the ledger has kept that.
 	Detail string
 }
 
-// Rows yields the rows of a file that want takes, in the order of their lines. Each chunk is read in a transaction of its
-// own, so a slow consumer blocks nobody.
+// Rows yields the rows of a file whose codes want accepts, in the order of their lines. Each chunk is read in a
+// transaction of its own, so a slow consumer blocks nobody.
 func (l *Ledger) Rows(id string, want func(Code) bool) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		for chunk := 0; ; chunk++ {

@@ -19,14 +19,14 @@ type settlement struct {
 	line   int
 	code   Code
 	detail string
-	// employee and athoc go with AtHoc's own answer: of whom it is, and how long it was waited for.
+	// employee and athoc belong to an answer of AtHoc's: whose it is, and how long it was waited for.
 	employee string
 	athoc    time.Duration
 }
 
-// Settle notes the outcomes that acknowledgements carry, all in one transaction, and returns the files that have become
-// Done by it, in the order of reading. Files and rows that are unknown, and rows that are settled already, are left as
-// they are.
+// Settle notes the outcomes that acknowledgements carry, all in one transaction. It returns the files that became
+// Done by this, in the order of reading. Unknown files and rows, and rows that are settled already, are left as they
+// are.
 func (l *Ledger) Settle(acks []*event.Acks, now time.Time) (finished []*File, err error) {
 	byFile := map[string]*outcomes{}
 	for _, a := range acks {
@@ -61,7 +61,8 @@ func (l *Ledger) Settle(acks []*event.Acks, now time.Time) (finished []*File, er
 	return finished, nil
 }
 
-// outcomes are what acknowledgements say of one file's rows. Runs of rows stay runs until it is known how many lines the file has.
+// outcomes is what acknowledgements say about the rows of one file. Runs of rows stay runs until it is known how many
+// lines the file has.
 type outcomes struct {
 	rows    map[Code]*event.RowSet
 	answers []settlement
@@ -96,7 +97,7 @@ func gather(a *event.Acks, byFile map[string]*outcomes) {
 	}
 }
 
-// settle notes the outcomes and returns the file if that finished it.
+// settle notes the outcomes, and returns the file if that finished or repaired it.
 func (o *outcomes) settle(tx *Tx, id string, now time.Time) (*File, error) {
 	f, err := tx.File(id)
 	closed := f != nil && (f.Status == Done || f.Status == Moved)
@@ -132,12 +133,13 @@ func (o *outcomes) settle(tx *Tx, id string, now time.Time) (*File, error) {
 	return f, nil
 }
 
-// settling is the rows of a file while their outcomes are noted: those of a line in the order in which they are given.
+// settling is the rows of a file while outcomes are noted. Several outcomes for one line are noted in the order in
+// which they are given.
 type settling struct {
 	tx     *Tx
 	f      *File
 	rows   Rows
-	lines  int // that are known
+	lines  int // how many are known
 	chunks map[int]*chunk
 }
 
@@ -163,8 +165,8 @@ func (s *settling) chunk(number int) (*chunk, error) {
 	return c, nil
 }
 
-// settleRun notes the same outcome for the rows from first to last. A run may be as long as it likes: what the file does not have
-// is left out.
+// settleRun notes the same outcome for the rows from first to last. The run may extend beyond the file: lines that
+// the file does not have are ignored.
 func (s *settling) settleRun(first, last int, code Code) error {
 	for line := max(first, 1); line <= min(last, s.lines); {
 		number, i := Chunk(line)
@@ -200,7 +202,7 @@ func (s *settling) settleRun(first, last int, code Code) error {
 	return nil
 }
 
-// settle notes one row's outcome.
+// settle notes the outcome of one row.
 func (s *settling) settle(r settlement) error {
 	if r.line < 1 || r.line > s.lines {
 		return nil
@@ -215,7 +217,7 @@ func (s *settling) settle(r settlement) error {
 	return s.replace(c, i, r)
 }
 
-// replace replaces a row's code by an outcome, if it may.
+// replace replaces a row's code by an outcome, if replaces allows it.
 func (s *settling) replace(c *chunk, i int, r settlement) error {
 	known := Code(c.codes[i])
 	if !replaces(r.code, known) {
@@ -247,7 +249,7 @@ func (s *settling) replace(c *chunk, i int, r settlement) error {
 	return nil
 }
 
-// confirm reports a row when the transaction is committed.
+// confirm reports a row once the transaction is committed.
 func (s *settling) confirm(r settlement) {
 	c := Confirmed{
 		File: s.f.ID, Name: s.f.Name, Arrived: s.f.Arrival(), Ready: s.f.Ready, Line: r.line, Employee: r.employee, AtHoc: r.athoc,
@@ -255,7 +257,7 @@ func (s *settling) confirm(r settlement) {
 	s.tx.tx.OnCommit(func() { s.tx.stats.onConfirm(c) })
 }
 
-// store stores what was changed, and reports whether anything was.
+// store stores the chunks that were changed, and reports whether there were any.
 func (s *settling) store() (changed bool, err error) {
 	for _, number := range slices.Sorted(maps.Keys(s.chunks)) {
 		c := s.chunks[number]
@@ -273,8 +275,8 @@ func (s *settling) store() (changed bool, err error) {
 	return changed, nil
 }
 
-// replaces reports whether an outcome may replace a row's code: the first outcome stands, but a dead row
-// can be repaired, and one that was withheld let through.
+// replaces reports whether an outcome may replace a row's code: the first outcome stands, but a dead row can be
+// repaired and a withheld one released.
 func replaces(outcome, known Code) bool {
 	switch {
 	case known == Code(event.Pending):

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// view is what of a record is counted. The zero view is that of a file that is not there.
+// view is the part of a record that is counted. A file that does not exist has the zero view.
 type view struct {
 	status    Status
 	firstSeen time.Time
 	arrival   time.Time
-	newest    time.Time // when a copy of it was found last
+	newest    time.Time // when a copy of it was last found
 	finished  time.Time
 	pending   int
 	failed    bool
@@ -40,24 +40,27 @@ func viewOf(f *File) view {
 	return v
 }
 
-// open reports whether the file still waits, through reports whether it is done.
+// open reports whether the file still waits, through whether it is done or moved.
 func (v view) open() bool    { return v.status == Reading || v.status == Waiting }
 func (v view) through() bool { return v.status == Done || v.status == Moved }
 
-// Change is what a commit did to a file, for those who count. The same outcome noted again is no change.
+// Change is what a commit changed for a file, for metrics and other counters. Noting the same outcome again is no
+// change.
 type Change struct {
-	// Finished reports that the last row of the file got its outcome; Failed, that the file belongs to the failed ones.
+	// Finished reports that the last row of the file got its outcome, Failed that the file belongs to the failed
+	// ones.
 	Finished bool
 	Failed   bool
-	// Rows counts the rows by the code that they were given, without those that were settled before the ledger was begun.
+	// Rows counts the rows by the code that they were given, except those that were settled before the ledger was
+	// created.
 	Rows map[Code]int
-	// Read is there when a new file was read to its end, for the first time, and is a text.
+	// Read is set if a new file that is text was read to its end for the first time.
 	Read *Read
 }
 
 // Read is a file that was read.
 type Read struct {
-	// Name is the name under which it came first, Arrived when that was, and Rows counts its good rows.
+	// Name is the name under which it was first found, Arrived is when that was, and Rows counts its good rows.
 	Name    string
 	Arrived time.Time
 	Rows    int
@@ -86,17 +89,17 @@ func changed(before, after view) (c Change, some bool) {
 	return c, c.Finished || c.Rows != nil || c.Read != nil
 }
 
-// stats counts what is asked for all the time, so that no question costs a walk through all records. It follows the
-// commits. It is safe for concurrent use.
+// stats keeps the counts that are asked for all the time, so that no request has to walk through all records. Every
+// commit updates it. It is safe for concurrent use.
 type stats struct {
 	mu       sync.Mutex
 	open     map[string]view
 	newest   time.Time
-	day      string // in the machine's zone, of the latest file that was finished
+	day      string // of the latest file that was finished, in the machine's zone
 	today    Counts
 	doubts   doubts
 	onChange func(Change)
-	// onConfirm is called for each row that AtHoc has confirmed, after the commit.
+	// onConfirm is called after the commit for each row that AtHoc has confirmed.
 	onConfirm func(Confirmed)
 }
 
@@ -129,7 +132,7 @@ func (c *Counts) add(v view, sign int) {
 	}
 }
 
-// change follows what became of a file. A removed file does not take back what was counted today.
+// change updates the counts after a record was changed. Removing a file does not undo what was counted today.
 func (c *stats) change(id string, before, after view) {
 	c.mu.Lock()
 	c.note(id, before, after)
@@ -146,8 +149,8 @@ func (c *stats) note(id string, before, after view) {
 
 	was, open := c.open[id]
 	if delete(c.open, id); after.open() {
-		after.codes = nil                              // they are not asked for
-		if open && was.arrival.Before(after.arrival) { // see Stats
+		after.codes = nil                              // not needed for open files
+		if open && was.arrival.Before(after.arrival) { // Stats corrects an arrival in the future; keep that
 			after.arrival = was.arrival
 		}
 
@@ -159,7 +162,7 @@ func (c *stats) note(id string, before, after view) {
 	}
 
 	if before.through() && after.status != "" && dayOf(before.finished) == c.day {
-		c.today.add(before, -1) // it is counted again, or was taken up again
+		c.today.add(before, -1) // it is counted again below, or was reopened
 	}
 
 	if !after.through() {
@@ -178,7 +181,7 @@ func (c *stats) note(id string, before, after view) {
 
 func dayOf(t time.Time) string { return t.Local().Format(time.DateOnly) }
 
-// countAll counts what the ledger holds when it is opened. It fails if that cannot be read.
+// countAll counts what the ledger holds when it is opened. It fails if something in it cannot be read.
 func (c *stats) countAll(tx *Tx) error {
 	_, err := tx.lastSequence()
 	if err = errors.Join(err, tx.Names().Each(func(string, NameEntry) error { return nil })); err != nil {
@@ -195,8 +198,8 @@ func (c *stats) countAll(tx *Tx) error {
 	})
 }
 
-// OnChange makes fn be called for each change, after its commit and one after the other. Set it before the ledger is used; fn must not
-// use the ledger.
+// OnChange has fn called for each change, after its commit, one call at a time. Call OnChange before the ledger is
+// used; fn must not use the ledger.
 func (l *Ledger) OnChange(fn func(Change)) {
 	l.stats.mu.Lock()
 	defer l.stats.mu.Unlock()
@@ -206,16 +209,16 @@ func (l *Ledger) OnChange(fn func(Change)) {
 
 // Confirmed is a row whose event AtHoc has taken.
 type Confirmed struct {
-	// File and Name are those of its file, which came at Arrived and had stopped changing at Ready.
+	// File and Name are those of its file, which arrived at Arrived and had stopped changing at Ready.
 	File, Name     string
 	Arrived, Ready time.Time
 	Line           int
 	Employee       string
-	// AtHoc is how long the event has waited for AtHoc's answer.
+	// AtHoc is how long the event had waited for AtHoc's answer.
 	AtHoc time.Duration
 }
 
-// OnConfirm makes fn be called for each row that AtHoc confirms; see OnChange.
+// OnConfirm has fn called for each row that AtHoc confirms; see OnChange.
 func (l *Ledger) OnConfirm(fn func(Confirmed)) {
 	l.stats.mu.Lock()
 	defer l.stats.mu.Unlock()
@@ -223,29 +226,31 @@ func (l *Ledger) OnConfirm(fn func(Confirmed)) {
 	l.stats.onConfirm = fn
 }
 
-// Stats are the counts now.
+// Stats are the counts at one moment.
 type Stats struct {
-	// Waiting counts the files that are not done, Rows their rows that are known to have no outcome yet. Oldest is when the
-	// oldest of them was first seen, zero if there is none.
+	// Waiting counts the files that are not done, Rows those of their rows that are known to have no outcome yet.
+	// Oldest is when the oldest of these files was first read; zero if there is none.
 	Waiting int
 	Rows    int
 	Oldest  time.Time
-	// Held counts those of them that were read and of which all rows without an outcome wait for a person, and HeldRows the rows of any
-	// file that do.
+	// Held counts the waiting files that were read completely and of which every row without an outcome waits for a
+	// person's decision. HeldRows counts the rows of all waiting files that do so.
 	Held, HeldRows int
-	// FirstArrival is when the first of the others came, and FirstFile is its name.
+	// FirstArrival is when the first of the waiting files that are not held arrived, and FirstFile is its name.
 	FirstArrival time.Time
 	FirstFile    string
-	// Newest is when any copy of any file was last found; zero if none ever was.
+	// Newest is when a copy of any file was last found; zero if none ever was.
 	Newest time.Time
-	// Today counts what was finished on the day of the asking, in the machine's zone.
+	// Today counts what was finished on the day of the request, in the machine's zone.
 	Today Counts
-	// Doubtful are files that were finished within the last 24 hours and brought no good row, or far fewer than is usual.
+	// Doubtful are files that were finished within the last 24 hours and brought no good row, or far fewer than is
+	// usual.
 	Doubtful []Doubtful
 }
 
-// Stats returns the counts now. It costs little, also with many thousands of files. held counts the rows that wait for a person's
-// decision, by file. What came later than now, by a clock that was put back since, came now.
+// Stats returns the counts now. It costs little, even with many thousands of files. held counts the rows that wait
+// for a person's decision, by file. A time that lies after now, because the clock was set back since, is taken as
+// now.
 func (l *Ledger) Stats(now time.Time, held map[string]int) Stats {
 	c := l.stats
 	c.mu.Lock()

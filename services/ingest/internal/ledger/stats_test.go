@@ -14,7 +14,7 @@ import (
 	"bobosync/shared/event"
 )
 
-// counted is a walk through all records, which the stats must come to without one.
+// counted returns the counts from a walk through all records. The stats must be equal to them without such a walk.
 func counted(t testing.TB, l *Ledger, now time.Time) Stats {
 	t.Helper()
 
@@ -45,8 +45,8 @@ func sameStats(a, b Stats) bool {
 		maps.Equal(a.Today.Codes, b.Today.Codes)
 }
 
-// TestStatsComeToTheSameAsAWalk over any sequence of commits, some of them rolled back, and a restart in between. What the
-// changes told adds up to the codes of all rows.
+// TestStatsComeToTheSameAsAWalk compares the stats with a walk over any sequence of commits, some of them rolled
+// back, with a restart in between. The reported changes must add up to the codes of all rows.
 func TestStatsComeToTheSameAsAWalk(t *testing.T) {
 	t.Parallel()
 
@@ -61,7 +61,7 @@ func TestStatsComeToTheSameAsAWalk(t *testing.T) {
 		path := filepath.Join(dir, fmt.Sprint(run, ".db"))
 
 		l := open(t, path)
-		defer func() { _ = l.Close() }() // it is thrown away
+		defer func() { _ = l.Close() }() // the file is thrown away
 
 		now, made, told := noon, 0, map[Code]int{}
 		finished := 0
@@ -181,7 +181,7 @@ func TestStatsComeToTheSameAsAWalk(t *testing.T) {
 					}
 				}
 
-				for code, n := range sum { // a repaired row was told twice, with another outcome
+				for code, n := range sum { // a repaired row was reported twice, with different outcomes
 					if told[code] < n || code != Code(event.Dead) && told[code] != n {
 						rt.Fatalf("told of %v, the rows are %v", told, sum)
 					}
@@ -220,8 +220,8 @@ func TestRemovedFilesStayCountedToday(t *testing.T) {
 	}
 }
 
-// TestAClockThatWasPutBack: a file that came, by its record, later than now holds the watermark back all the same, from the moment at
-// which that was seen, whatever becomes of its rows; and what came last did not come later than now.
+// TestAClockThatWasPutBack: a file that by its record arrived later than now still holds the watermark back, from the
+// time at which this was noticed, whatever becomes of its rows. The newest file did not arrive later than now either.
 func TestAClockThatWasPutBack(t *testing.T) {
 	t.Parallel()
 
@@ -302,7 +302,7 @@ func TestForgetRowsKeepsTheCounts(t *testing.T) {
 	}
 }
 
-// BenchmarkOpen measures opening a ledger of a month with 1,000 files a day, and asking for the stats.
+// BenchmarkOpen measures opening a ledger with a month of 1,000 files a day, and asking for the stats.
 func BenchmarkOpen(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "ingest.db")
 	l := open(b, path)

@@ -1,7 +1,7 @@
 package ledger
 
-// A transaction: the records of files, and single facts. What became of their rows is in rows.go, what lies under which name in
-// nameentries.go.
+// A transaction: the records of files, and the values of the meta bucket. See rows.go for what became of the rows,
+// and nameentries.go for what lies under which name.
 
 import (
 	"bytes"
@@ -24,7 +24,7 @@ type Tx struct {
 	stats *stats
 }
 
-// File returns a file's record, nil if the id is unknown or none at all.
+// File returns a file's record, nil if the id is unknown or not valid.
 func (t *Tx) File(id string) (*File, error) {
 	key := keyOf(id)
 	data := t.tx.Bucket(bucketFiles).Get(key)
@@ -35,7 +35,7 @@ func (t *Tx) File(id string) (*File, error) {
 	return decodeFile(key, data)
 }
 
-// Put stores a record. Read the record in the same transaction, or what is counted goes wrong.
+// Put stores a record. The record must have been read in the same transaction, or the counts go wrong.
 func (t *Tx) Put(f *File) error {
 	key := keyOf(f.ID)
 	if key == nil {
@@ -63,7 +63,7 @@ func (t *Tx) Put(f *File) error {
 	return open.Delete(key)
 }
 
-// Change changes the record of a file; there may be none.
+// Change changes the record of a file, if there is one.
 func (t *Tx) Change(id string, change func(f *File)) error {
 	f, err := t.File(id)
 	if err != nil || f == nil {
@@ -75,7 +75,7 @@ func (t *Tx) Change(id string, change func(f *File)) error {
 	return t.Put(f)
 }
 
-// Attach adds a place to a record, which is to be put afterwards, or brings the one of that name up to date.
+// Attach adds a copy to a record, or updates the copy of that name. The caller must put the record afterwards.
 func (t *Tx) Attach(f *File, p Copy) error {
 	dropped := f.Copies.attach(p)
 	if f.Status == Moved {
@@ -115,7 +115,7 @@ func (t *Tx) ExtraCopies(id string) ([]ExtraCopy, error) {
 	return copies, nil
 }
 
-// PutExtraCopy stores a copy, or drops it if it is gone.
+// PutExtraCopy stores a copy that is not in its file's record, or drops it if it is gone.
 func (t *Tx) PutExtraCopy(c ExtraCopy) error {
 	if c.Gone {
 		return t.tx.Bucket(bucketCopies).Delete(c.key)
@@ -129,7 +129,7 @@ func (t *Tx) PutExtraCopy(c ExtraCopy) error {
 	return t.tx.Bucket(bucketCopies).Put(c.key, data)
 }
 
-// Remove drops a file and its rows. Unknown ids are fine.
+// Remove drops a file and its rows. An unknown id is not an error.
 func (t *Tx) Remove(id string) error {
 	key := keyOf(id)
 	if key == nil {
@@ -155,8 +155,8 @@ func (t *Tx) Remove(id string) error {
 	return nil
 }
 
-// Complete closes the reading of a file: it counts the codes of its lines again, so that the record is right whatever was
-// settled meanwhile, and makes it Waiting, or Done if nothing is left to settle.
+// Complete ends the reading of a file. It counts the codes of its lines again, so that the record is right whatever
+// was settled meanwhile, and makes the file Waiting, or Done if nothing is left to settle.
 func (t *Tx) Complete(f *File, lines int, now time.Time) error {
 	f.Lines, f.Rows, f.Rejected, f.Codes = lines, 0, 0, nil
 	for chunk, codes := range t.Rows(f.ID).chunks() {
@@ -175,8 +175,8 @@ func (t *Tx) Complete(f *File, lines int, now time.Time) error {
 	return t.Put(f)
 }
 
-// Abandon gives the pending rows of a file the code, so that it can be closed. It is for a file that is gone, or whose
-// rows were settled before the ledger was lost.
+// Abandon gives the pending rows of a file the code, so that the file can be closed. It is for a file that is gone,
+// or whose rows were settled before the ledger was lost.
 func (t *Tx) Abandon(f *File, code Code, now time.Time) error {
 	lines, err := t.Rows(f.ID).recode(Code(event.Pending), code)
 	if err != nil {
@@ -186,9 +186,9 @@ func (t *Tx) Abandon(f *File, code Code, now time.Time) error {
 	return t.Complete(f, lines, now)
 }
 
-// Reopen takes up a file again whose content has turned up, see File.NeedsRead: rows that were given up wait again, and what
-// was not read of it is to be read. The first outcome of a row stands. It reports whether there was anything to take up; then the
-// record is to be put afterwards.
+// Reopen reopens a file whose content has turned up again, see File.NeedsRead: rows that were given up wait again,
+// and the part that was not read must be read. The first outcome of a row stands. Reopen reports whether there was
+// anything to reopen; if so, the caller must put the record afterwards.
 func (t *Tx) Reopen(f *File, now time.Time) (bool, error) {
 	if !f.reopens() {
 		return false, nil
@@ -212,8 +212,9 @@ func (t *Tx) Reopen(f *File, now time.Time) (bool, error) {
 	return true, nil
 }
 
-// NextSequence gives out a sequence number in the order of reading. It follows the file's own time, so that it comes out the same when
-// files are read again after the ledger was lost, but never goes back behind one that was given out.
+// NextSequence returns the next sequence number in the order of reading. It follows the modification time of the
+// file, so that it is the same if files are read again after the ledger was lost, but it is always greater than the
+// last one.
 func (t *Tx) NextSequence(modified, now time.Time) (int64, error) {
 	last, err := t.lastSequence()
 	if err != nil {
@@ -250,13 +251,13 @@ func (t *Tx) RaiseSequence(sequence int64) error {
 	return t.SetMeta(metaSequence, strconv.FormatInt(sequence, 10))
 }
 
-// Meta returns a single fact, empty if it is not known.
+// Meta returns the value of a key of the meta bucket, empty if there is none.
 func (t *Tx) Meta(key string) string { return string(t.tx.Bucket(bucketMeta).Get([]byte(key))) }
 
-// SetMeta stores a single fact.
+// SetMeta stores the value of a key of the meta bucket.
 func (t *Tx) SetMeta(key, value string) error { return boltdb.PutMeta(t.tx, key, value) }
 
-// deleteAll deletes all keys of a bucket that begin with a prefix, up to the first that cannot be deleted.
+// deleteAll deletes all keys of a bucket that begin with a prefix. It stops at the first key that cannot be deleted.
 func deleteAll(bucket *bbolt.Bucket, prefix []byte) error {
 	c := bucket.Cursor()
 	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Seek(prefix) {

@@ -1,4 +1,4 @@
-// Package metrics has the metrics of ingest.
+// Package metrics holds the metrics of ingest.
 package metrics
 
 import (
@@ -13,7 +13,7 @@ import (
 	"bobosync/shared/telemetry/metric"
 )
 
-// Set are the metrics of ingest. Its Watch reads the gauges from the service's state.
+// Set is the set of ingest's metrics. Its Watch reads the gauges from the service's state.
 type Set struct {
 	metric.Watched[control.IngestState]
 	files    *prometheus.CounterVec
@@ -46,7 +46,7 @@ func New(t *telemetry.Telemetry) *Set {
 			m.settled.WithLabelValues(outcome.String())
 		}
 
-		for _, reason := range bobocsv.Reasons() { // or the first rows would not be seen to have come: a rate needs a value before them
+		for _, reason := range bobocsv.Reasons() { // a rate needs a value from before the first rows
 			m.rejected.WithLabelValues(reason.String())
 		}
 
@@ -56,7 +56,7 @@ func New(t *telemetry.Telemetry) *Set {
 	})
 }
 
-// gauges are what is read from the service's state at each scrape.
+// gauges returns the gauges that are read from the service's state at each scrape.
 func gauges() metric.Readings[control.IngestState] {
 	type state = control.IngestState
 
@@ -97,7 +97,7 @@ func gauges() metric.Readings[control.IngestState] {
 	}
 }
 
-// freshness is that of a state; empty if there is none.
+// freshness returns the freshness in a state; empty if there is none.
 func freshness(s control.IngestState) control.Freshness {
 	if s.Freshness == nil {
 		return control.Freshness{}
@@ -137,12 +137,12 @@ const (
 	fileFailed = "failed"
 )
 
-// Collectors are all metrics of the set.
+// Collectors returns all metrics of the set.
 func (m *Set) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m, m.files, m.settled, m.rejected, m.entries, m.reading}
 }
 
-// FileFinished counts a file whose rows are all settled; failed says that it goes to FAILED_FILES_DIRECTORY.
+// FileFinished counts a file whose rows are all settled. failed reports that it goes to FAILED_FILES_DIRECTORY.
 func (m *Set) FileFinished(failed bool) {
 	if failed {
 		m.files.WithLabelValues(fileFailed).Inc()
@@ -157,7 +157,7 @@ func (m *Set) RowsSettled(outcome event.Outcome, n int) {
 	m.settled.WithLabelValues(outcome.String()).Add(float64(n))
 }
 
-// RowsRejected counts rejected rows. Reason is one of the fixed words for that.
+// RowsRejected counts rejected rows. reason is one of a fixed set of words.
 func (m *Set) RowsRejected(reason string, n int) {
 	m.rejected.WithLabelValues(reason).Add(float64(n))
 }
@@ -165,5 +165,5 @@ func (m *Set) RowsRejected(reason string, n int) {
 // EntriesPublished counts entries that are in the stream.
 func (m *Set) EntriesPublished(n int) { m.entries.Add(float64(n)) }
 
-// FileRead notes how long a file took from being opened to its last entry in the broker.
+// FileRead records how long a file took from being opened until its last entry was in the broker.
 func (m *Set) FileRead(took time.Duration) { m.reading.Observe(took.Seconds()) }

@@ -19,27 +19,27 @@ import (
 const (
 	// careTime is how long a moved file is checked: a producer that kept it open may still write to it.
 	careTime = 5 * time.Minute
-	// careTimeAfterStart is how old a move may be for its file to be checked when ingest starts.
+	// careTimeAfterStart is how old a move may be for its file still to be checked when ingest starts.
 	careTimeAfterStart = 24 * time.Hour
 )
 
-// aftercare checks files that were moved recently. What was written to since is taken back to the input directory, where it is read as
-// a new file: its old rows are known, the new ones must not be lost.
+// aftercare checks files that were moved recently. A file that was written to after its move is taken back to the input
+// directory and read as a new file: its old rows are known, and its new ones must not be lost.
 type aftercare struct {
 	*Config
 	token string
-	// still is the Mover's: nothing is taken back while files are moved, or have to stay where they are.
+	// still is the Mover's lock: nothing is taken back while files are being moved, or have to stay where they are.
 	still *sync.Mutex
 
 	mu     sync.Mutex
 	recent map[string]moved // by path
-	// remnants is what is left of files that were copied to another file system, the oldest first.
+	// remnants are the sources, still open, of files that were copied to another file system, the oldest first.
 	remnants []*remnant
 }
 
 func newToken() string { return rand.Text()[:12] + "-" }
 
-// load takes up the files that were moved before ingest started.
+// load adds the files that were moved before ingest started, but not too long before.
 func (a *aftercare) load() error {
 	if a.Stay {
 		return nil
@@ -73,7 +73,7 @@ func (a *aftercare) add(done []moved) {
 	}
 }
 
-// run checks every so often until ctx ends.
+// run checks the files at regular intervals until ctx ends. At the end it takes back all remnants that were written to.
 func (a *aftercare) run(ctx context.Context, every time.Duration) {
 	_ = pause.Every(ctx, every, func() error {
 		a.check(ctx)
@@ -83,7 +83,8 @@ func (a *aftercare) run(ctx context.Context, every time.Duration) {
 	a.checkRemnants(context.WithoutCancel(ctx), true)
 }
 
-// check checks all of them once, and drops those that were moved long enough ago, but none that was written to and is not taken back.
+// check checks all recent files once, and drops those that were moved long enough ago. A file that was written to and
+// could not be taken back is kept.
 func (a *aftercare) check(ctx context.Context) {
 	a.mu.Lock()
 
@@ -112,7 +113,7 @@ func (a *aftercare) check(ctx context.Context) {
 		a.mu.Lock()
 		switch known := a.recent[d.to]; {
 		case known.id != d.id: // another file was moved there meanwhile
-		case err != nil: // it is tried again, for however long
+		case err != nil: // it is tried again, however long that takes
 			a.recent[d.to] = d
 		case taken, a.Now().Sub(d.at) > careTime:
 			delete(a.recent, d.to)
@@ -124,8 +125,8 @@ func (a *aftercare) check(ctx context.Context) {
 	}
 }
 
-// takeBackIfWritten returns how the copy looks now, and reports whether it was taken back. One that is being written to is
-// content.ErrChanged.
+// takeBackIfWritten takes a copy back if it was written to, and reports whether it did. It also returns the state to
+// compare the copy with next time. The error is content.ErrChanged if the copy is still being written to.
 func (a *aftercare) takeBackIfWritten(ctx context.Context, id string, p ledger.Copy) (now files.Stat, taken bool, err error) {
 	dir, err := files.OpenDir(filepath.Dir(p.MovedTo))
 	if err != nil {
@@ -164,7 +165,7 @@ func (a *aftercare) takeBack(ctx context.Context, dir *files.Dir, id string, p l
 		return false, err
 	}
 
-	input, err := files.OpenDir(a.inputOf(p.Name)) // its feed may not be configured any more, or be one that a lost ledger knew
+	input, err := files.OpenDir(a.inputOf(p.Name)) // the feed may be gone, or known to a lost ledger only
 	if err != nil {
 		return false, err
 	}
@@ -189,7 +190,8 @@ func (a *aftercare) takeBack(ctx context.Context, dir *files.Dir, id string, p l
 	return true, a.noteTakenBack(id, p.MovedTo, to, func(f *ledger.File) { f.Copies.MarkRemoved(p.MovedTo) })
 }
 
-// noteTakenBack says, in the log and in its history, that a moved file was taken back from somewhere under a name; mark is for its record.
+// noteTakenBack records, in the log and in the file's history, that a moved file was taken back: from says where it
+// was, and to is its new name. mark updates the file's record.
 func (a *aftercare) noteTakenBack(id, from, to string, mark func(*ledger.File)) error {
 	a.Log.Warn("a file was written to after it was moved: it is taken back and read as a new one; its producer should write it "+
 		"under another name first, or SETTLE_TIME is too short", "file", from, "file_id", ledger.Short(id), "taken_back_as", to)

@@ -25,24 +25,25 @@ import (
 type Config struct {
 	Ledger *ledger.Ledger
 	Log    *slog.Logger
-	// Inputs are the input directories; all of their finished files go to Processed or Failed.
+	// Inputs are the input directories; the finished files of all of them go to Processed or Failed.
 	Inputs            files.Inputs
 	Processed, Failed string
 	// Stay reports that finished files stay in the input directory.
 	Stay bool
 	Now  func() time.Time
 	Hit  failpoint.Hit
-	// FirstPause and MaxPause are the pauses before what failed is tried again.
+	// FirstPause and MaxPause are the shortest and the longest pause before a failed move is tried again.
 	FirstPause, MaxPause time.Duration
 	// Recheck is how often recently moved files are checked.
 	Recheck time.Duration
-	// Unusable checks the directories and reports whether one of them cannot be used: that has log lines of its own.
+	// Unusable checks the directories and reports whether one of them cannot be used, which is logged separately.
 	Unusable func() bool
-	// Finished is called once for each file, when it was moved or stays; movedTo is empty if it was not moved.
+	// Finished is called once for each finished file, after it was moved or if it stays; movedTo is empty if it was not
+	// moved.
 	Finished func(f *ledger.File, movedTo string)
 }
 
-// Mover moves finished files, one batch after the other. Its methods are safe for concurrent use.
+// Mover moves finished files, one batch after another. Its methods are safe for concurrent use.
 type Mover struct {
 	Config
 	token string // of this run's moves
@@ -56,7 +57,8 @@ type Mover struct {
 	warned  time.Time
 }
 
-// New returns a Mover with what an earlier run did not get to, and cleans up what that left behind.
+// New returns a Mover that continues with the files that an earlier run did not get to, and cleans up what that run
+// left behind.
 func New(cfg Config) (*Mover, error) {
 	m := &Mover{Config: cfg, token: newToken(), queue: newQueue(), blocked: map[string]string{}}
 	m.after = aftercare{Config: &m.Config, token: m.token, still: &m.still, recent: map[string]moved{}}
@@ -78,21 +80,21 @@ func New(cfg Config) (*Mover, error) {
 	return m, m.after.load()
 }
 
-// Add queues files whose last row was settled, or that turned up again after that.
+// Add queues finished files: those whose last row was settled, and those that turned up again after that.
 func (m *Mover) Add(files ...*ledger.File) {
 	for _, f := range files {
 		m.queue.put(f.ID, &job{})
 	}
 }
 
-// Pause waits until no file is being moved, and keeps all where they are until resume is called.
+// Pause waits until no file is being moved, and keeps all files where they are until resume is called.
 func (m *Mover) Pause() (resume func()) {
 	m.still.Lock()
 	return m.still.Unlock
 }
 
-// TakeBackIfWritten takes a moved copy back to the input directory if it was written to since. Another file that has replaced it
-// stays where it is.
+// TakeBackIfWritten takes a moved copy back to the input directory if it was written to after its move. If another file
+// has replaced it, that file stays where it is.
 func (m *Mover) TakeBackIfWritten(ctx context.Context, id string, p ledger.Copy) error {
 	_, _, err := m.after.takeBackIfWritten(ctx, id, p)
 	return err
@@ -105,7 +107,8 @@ func (m *Mover) Blocked() map[string]string {
 	return maps.Clone(m.blocked)
 }
 
-// Run moves until ctx ends. What fails is tried again after a pause of its own, so that it holds up nothing else.
+// Run moves files until ctx ends. A file that cannot be moved is tried again after a pause of its own, so that it holds
+// up no other file.
 func (m *Mover) Run(ctx context.Context) error {
 	var parts sync.WaitGroup
 	defer parts.Wait()
@@ -161,13 +164,13 @@ func (m *Mover) Run(ctx context.Context) error {
 type moved struct {
 	id, name string
 	to       string // its path; empty if the copy was gone
-	failed   bool   // it was moved as one of a failed file
+	failed   bool   // it was moved as a copy of a failed file
 	stat     files.Stat
 	at       time.Time
-	warned   time.Time // when it was last said that it cannot be taken back
+	warned   time.Time // when a failure to take it back was last logged
 }
 
-// moveAll moves files and notes it in one commit; it returns those for which it is to be tried again.
+// moveAll moves files and records the moves in one commit. It returns the ids of the files to try again.
 func (m *Mover) moveAll(ctx context.Context, jobs map[string]*job) (failed []string, err error) {
 	m.still.Lock()
 	defer m.still.Unlock()
@@ -195,7 +198,7 @@ func (m *Mover) moveAll(ctx context.Context, jobs map[string]*job) (failed []str
 	return failed, m.note(done)
 }
 
-// fileError is why one file cannot be moved; it is tried again.
+// fileError says why one file cannot be moved; the move is tried again.
 type fileError struct {
 	f   *ledger.File
 	err error
@@ -204,7 +207,7 @@ type fileError struct {
 func (e *fileError) Error() string { return e.err.Error() }
 func (e *fileError) Unwrap() error { return e.err }
 
-// moveFile moves all copies of a file that are left. An error other than a *fileError is the ledger's.
+// moveFile moves all copies of a file that are left. An error other than a *fileError comes from the ledger.
 func (m *Mover) moveFile(ctx context.Context, id string, resumed bool) ([]moved, error) {
 	f, err := m.Ledger.File(id)
 	switch {
@@ -215,7 +218,7 @@ func (m *Mover) moveFile(ctx context.Context, id string, resumed bool) ([]moved,
 	case f.MoveBack:
 		return nil, m.moveBack(ctx, f, resumed)
 	case len(f.Copies.InInput()) == 0:
-		return []moved{{id: id}}, nil // all copies were removed by others; there is only the file to close
+		return []moved{{id: id}}, nil // others removed all copies; only the file's record is left to close
 	}
 
 	some, err := m.moveCopies(ctx, f, resumed)
@@ -226,10 +229,10 @@ func (m *Mover) moveFile(ctx context.Context, id string, resumed bool) ([]moved,
 	return some, nil
 }
 
-// setBlocked remembers why a file cannot be moved, or that it could be, and warns now and then.
+// setBlocked records why a file cannot be moved, or that it could be, and logs failures at most once a minute.
 func (m *Mover) setBlocked(ctx context.Context, id string, err error) {
 	wrong, failed := errors.AsType[*fileError](err)
-	// One that was replaced is considered again.
+	// A file that was replaced is not blocked: the next attempt checks what is there then.
 	failed = failed && ctx.Err() == nil && !errors.Is(err, files.ErrReplaced)
 
 	m.mu.Lock()
@@ -299,7 +302,7 @@ func (m *Mover) moveFrom(ctx context.Context, in files.Input, into string, f *le
 		}
 
 		if !there {
-			// Other content must not be touched; where there is nothing, an earlier attempt may have moved it.
+			// Other content must not be touched. If nothing is there, an earlier attempt may have moved the copy.
 			if _, err := way.from.Stat(name); err == nil || !resumed {
 				done = append(done, moved{id: f.ID, name: p.Name})
 				continue
@@ -317,7 +320,7 @@ func (m *Mover) moveFrom(ctx context.Context, in files.Input, into string, f *le
 	return done, nil
 }
 
-// moveOne moves one copy and returns its new path; it is empty with files.ErrGone.
+// moveOne moves one copy and returns its new path and state. The path is empty if the error is files.ErrGone.
 func (m *Mover) moveOne(
 	ctx context.Context, w *way, name string, f *ledger.File, p ledger.Copy, stat files.Stat, resumed bool,
 ) (string, files.Stat, error) {
@@ -337,7 +340,7 @@ func (m *Mover) moveOne(
 	return w.into.Path(to), now, nil
 }
 
-// moveBack moves the copies of a file whose dead rows were repaired from the failed files to the processed ones.
+// moveBack moves the copies of a file whose dead rows were repaired: from the failed files to the processed ones.
 func (m *Mover) moveBack(ctx context.Context, f *ledger.File, resumed bool) error {
 	paths := map[string]string{}
 	for _, p := range f.Copies {
@@ -366,7 +369,7 @@ func (m *Mover) moveBack(ctx context.Context, f *ledger.File, resumed bool) erro
 		paths[p.MovedTo] = to
 	}
 
-	left := false // copies in the input directories
+	left := false // copies are left in the input directories
 
 	err := m.Ledger.Update(func(tx *ledger.Tx) error {
 		return tx.Change(f.ID, func(now *ledger.File) {
@@ -412,7 +415,7 @@ func (m *Mover) keep(id string) error {
 	return nil
 }
 
-// note stores what was moved, and reports the files that are finished.
+// note records the moves in the ledger. It calls Finished for each file of which no copy had been moved before.
 func (m *Mover) note(done []moved) error {
 	if len(done) == 0 {
 		return nil
@@ -501,7 +504,8 @@ func (w *way) close() {
 	w.into.Close()
 }
 
-// look returns the stat of a copy now, and reports whether it still has the content that was read; otherwise the stat is its last one.
+// look reports whether a copy still has the content that was read. It returns the copy's current stat if it has, and
+// otherwise the last known one.
 func (w *way) look(ctx context.Context, f *ledger.File, p ledger.Copy) (files.Stat, bool, error) {
 	name := files.Base(p.Name)
 	info, err := w.from.Stat(name)
@@ -521,8 +525,8 @@ func (w *way) look(ctx context.Context, f *ledger.File, p ledger.Copy) (files.St
 	return files.StatOf(info), true, nil
 }
 
-// tidyUp cleans up what the last run's moves left behind, and notes the token of this run's. What it cannot do is not worth stopping
-// for: anybody who may write to a directory can make names that look like this program's.
+// tidyUp cleans up what the last run's moves left behind, and stores the token of this run. What it cannot clean up
+// does not stop the program: anybody who may write to a directory can create names that look like this program's.
 func (m *Mover) tidyUp() error {
 	last := ""
 

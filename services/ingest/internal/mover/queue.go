@@ -1,25 +1,25 @@
 package mover
 
-// Which files are to be moved, and when.
+// This file keeps which files have to be moved, and when.
 
 import (
 	"sync"
 	"time"
 )
 
-// movesPerCommit is how many files are moved per commit of the ledger. What a crash leaves unnoted is found again: see
-// files.Move.Resumed.
+// movesPerCommit is the most files that are moved per commit of the ledger. If a crash keeps moves from being recorded,
+// the next run recognizes their results: see files.Move.Resumed.
 const movesPerCommit = 256
 
 // queue holds the files that wait to be moved. It is safe for concurrent use.
 type queue struct {
-	wake chan struct{} // gets a value when a file was put
+	wake chan struct{} // receives a value when a file is put
 
 	mu   sync.Mutex
 	jobs map[string]*job // by the file's id
 }
 
-// job is a file that is to be moved.
+// job is a file that has to be moved.
 type job struct {
 	// resumed: an earlier attempt may have been cut off.
 	resumed bool
@@ -44,7 +44,8 @@ func (q *queue) put(id string, j *job) {
 	}
 }
 
-// take returns some of the files that are due, and how long until the next one is.
+// take removes up to movesPerCommit due files from the queue and returns them, with how long it is until the next one
+// is due.
 func (q *queue) take() (some map[string]*job, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -68,7 +69,7 @@ func (q *queue) take() (some map[string]*job, wait time.Duration) {
 	return some, wait
 }
 
-// again returns the job that tries it once more, after a pause that is longer each time.
+// again returns a job that tries the file once more, after a pause that gets longer each time.
 func (j *job) again(first, longest time.Duration) *job {
 	pause := min(max(2*j.pause, first), longest)
 	return &job{resumed: j.resumed, pause: pause, due: time.Now().Add(pause)}

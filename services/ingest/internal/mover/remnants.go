@@ -1,6 +1,7 @@
 package mover
 
-// What is written to a file after it was copied to another file system and removed: the copy cannot show it.
+// This file rescues what is written to a file after it was copied to another file system and removed: the copy cannot
+// show it.
 
 import (
 	"context"
@@ -10,14 +11,14 @@ import (
 	"bobosync/services/ingest/internal/ledger"
 )
 
-// maxRemnants bounds how many such files are kept open.
+// maxRemnants bounds how many remnants are kept open.
 const maxRemnants = 256
 
 type remnant struct {
 	files.Remnant
 	id, name string
 	at       time.Time
-	stat     files.Stat // at the last look, if it had been written to by then
+	stat     files.Stat // at the last check, if the file had been written to by then
 }
 
 func (a *aftercare) leave(r *remnant) {
@@ -31,7 +32,8 @@ func (a *aftercare) leave(r *remnant) {
 	}
 }
 
-// checkRemnants takes back what was written to and does not change any more; at the end, all that was written to.
+// checkRemnants takes back the remnants that were written to and have stopped changing; at the end, it takes back all
+// that were written to.
 func (a *aftercare) checkRemnants(ctx context.Context, end bool) {
 	a.mu.Lock()
 	left := a.remnants
@@ -69,7 +71,7 @@ func (a *aftercare) checkRemnants(ctx context.Context, end bool) {
 	a.mu.Unlock()
 }
 
-// restore puts a file back into its input directory, to be read as a new one.
+// restore writes a remnant to a file in its input directory, to be read as a new one.
 func (a *aftercare) restore(ctx context.Context, r *remnant) error {
 	a.still.Lock()
 	defer a.still.Unlock()
@@ -88,7 +90,7 @@ func (a *aftercare) restore(ctx context.Context, r *remnant) error {
 	return a.noteTakenBack(r.id, r.name, to, func(*ledger.File) {})
 }
 
-// let closes the remnant of a file.
+// let closes a remnant.
 func (a *aftercare) let(r *remnant) {
 	from, err := files.OpenDir(a.inputOf(r.name))
 	if err != nil {
@@ -100,7 +102,7 @@ func (a *aftercare) let(r *remnant) {
 	r.Close(from)
 }
 
-// inputOf returns the directory that a file came from, or the first one if its feed is not configured.
+// inputOf returns the input directory that a file came from, or the first one if its feed is not configured.
 func (a *aftercare) inputOf(name string) string {
 	if dir, known := a.Inputs.Dir(name); known {
 		return dir

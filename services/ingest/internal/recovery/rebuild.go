@@ -1,5 +1,5 @@
-// Package recovery recovers what was lost: it rebuilds a ledger, and replays the files to a resolver that lost its state store, or
-// whose stream was lost.
+// Package recovery recovers what was lost: it rebuilds a ledger, and it replays the files to a resolver that lost its
+// state store or the stream of entries.
 package recovery
 
 import (
@@ -22,21 +22,22 @@ import (
 	"bobosync/shared/disk"
 )
 
-// Recovery reads files again. All fields are required but Finished, which is empty if no file is ever moved.
+// Recovery reads files again. All fields are required except Finished, which is empty if files are never moved.
 type Recovery struct {
 	*intake.Intake
-	// Inputs are the input directories. Finished are those that files are moved to, in the order in which a file may pass through them.
+	// Inputs are the input directories. Finished are the directories that files are moved to, in the order in which a
+	// file may pass through them.
 	Inputs   files.Inputs
 	Finished []string
-	// Lifetime is how long an event counts; 0 is for ever.
+	// Lifetime is how long an event counts; 0 means for ever.
 	Lifetime time.Duration
-	// Pause keeps the mover from moving until resume is called.
+	// Pause keeps the mover from moving files until resume is called.
 	Pause func() (resume func())
-	// FirstPause and MaxPause are the pauses before what failed is tried again.
+	// FirstPause and MaxPause are the shortest and the longest pause before a failed attempt is repeated.
 	FirstPause, MaxPause time.Duration
 }
 
-// listed is a file of one of the directories.
+// listed is a file in one of the directories.
 type listed struct {
 	watch.Found
 	path    string
@@ -44,7 +45,7 @@ type listed struct {
 	done    bool // it lies in a directory of finished files
 }
 
-// list returns the input files in a directory, without what cannot be read as a file. Prefix begins their names.
+// list returns the input files in a directory, except those that cannot be read as a file. Prefix begins their names.
 func list(dir, prefix string, done bool) ([]listed, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -55,7 +56,7 @@ func list(dir, prefix string, done bool) ([]listed, error) {
 	for _, e := range entries {
 		info, err := e.Info()
 		if err != nil || !info.Mode().IsRegular() || !files.IsCSV(e.Name()) {
-			continue // what is in the way in the input directory is a problem that the watcher names
+			continue // in an input directory, the watcher reports it as a problem
 		}
 
 		found = append(found, listed{
@@ -67,7 +68,8 @@ func list(dir, prefix string, done bool) ([]listed, error) {
 	return found, nil
 }
 
-// inputFiles lists what lies in the input directories.
+// inputFiles lists the files in the input directories. If some directories cannot be listed, it returns an error along
+// with the files in the others.
 func (r *Recovery) inputFiles() (all []listed, err error) {
 	for _, in := range r.Inputs {
 		some, listErr := list(in.Dir, in.Prefix(), false)
@@ -77,8 +79,8 @@ func (r *Recovery) inputFiles() (all []listed, err error) {
 	return all, err
 }
 
-// finishedFiles lists the finished files that may still matter: those that arrived within the lifetime of duty. An event may lie
-// as far after the arrival of its file as clocks may differ.
+// finishedFiles lists the finished files that may still matter: those that arrived within the lifetime of duty. The
+// limit allows for clock skew, since an event may be later than the arrival of its file by as much.
 func (r *Recovery) finishedFiles() ([]listed, error) {
 	var all []listed
 	for _, dir := range r.Finished {
@@ -98,9 +100,9 @@ func (r *Recovery) finishedFiles() ([]listed, error) {
 	return all, nil
 }
 
-// Rebuild fills a ledger that was recreated. The finished files become known again, so that their content is recognized,
-// and every file gets its number in the order of reading by its own time, those that still wait included: so the order comes
-// out as it was.
+// Rebuild fills a ledger that was recreated. It imports the finished files, so that their content is recognized. It
+// gives every file, waiting ones included, a sequence number by the file's own time, so that the order of reading is
+// the same as before the loss.
 func (r *Recovery) Rebuild(ctx context.Context) error {
 	rebuilt, err := r.Ledger.Meta(ledger.MetaRebuilt)
 	if err != nil || rebuilt != "" {
@@ -151,8 +153,8 @@ func (r *Recovery) Rebuild(ctx context.Context) error {
 	})
 }
 
-// ForgetHalfRead drops finished files whose import a crash interrupted, so that they are imported again: they are to be read from
-// their start, and no copy of them is left in the input directory to go on with.
+// ForgetHalfRead drops finished files whose import a crash interrupted, so that they are imported again. A half-read
+// file must be read again from its start, and of these no copy is left in the input directories to read.
 func (r *Recovery) ForgetHalfRead() error {
 	open, err := r.Ledger.Open()
 	if err != nil {
@@ -189,7 +191,8 @@ func sortListed(all []listed) {
 	})
 }
 
-// assignSequences gives sorted files their numbers: each its own time, and no two the same.
+// assignSequences returns the sequence numbers of sorted files: each is the file's modification time, but no later than
+// now, and at least one above the number before it.
 func (r *Recovery) assignSequences(all []listed) []int64 {
 	now := r.Now().UnixNano()
 	sequences := make([]int64, len(all))
@@ -202,7 +205,8 @@ func (r *Recovery) assignSequences(all []listed) []int64 {
 	return sequences
 }
 
-// importFinished makes a finished file known that the ledger does not know. One that cannot be read is left out.
+// importFinished adds a finished file to the ledger if the ledger does not know it. A file that cannot be read is left
+// out.
 func (r *Recovery) importFinished(ctx context.Context, g *intake.Group, f listed, sequence int64) error {
 	_, err := r.withFinished(ctx, g, f, func(c *content.File, known *ledger.File) *intake.Reading {
 		if known != nil || g.Pending(c.ID) {
@@ -221,7 +225,7 @@ func (r *Recovery) imported(c *content.File, f listed, sequence int64) *intake.R
 	return &intake.Reading{File: file, New: true, MovedTo: f.path}
 }
 
-// found is what became of the search for a copy of a file.
+// found is the result of a search for a copy of a file.
 type found int
 
 const (
@@ -230,8 +234,8 @@ const (
 	read
 )
 
-// withFinished opens a finished file and reads it as choose says; nil means not at all, which counts as read. One that was moved
-// or changed meanwhile is gone from where it was listed.
+// withFinished opens a finished file and reads it as choose says. If choose returns nil, the file is not read, but
+// counts as read. A file that was moved or changed since it was listed counts as gone.
 func (r *Recovery) withFinished(
 	ctx context.Context, g *intake.Group, f listed, choose func(*content.File, *ledger.File) *intake.Reading,
 ) (found, error) {

@@ -33,21 +33,23 @@ type Session struct {
 	found   *watch.Tracker
 }
 
-// NewSession returns the recovery of a session: its stream of entries, and the inbox that reads what found has found.
+// NewSession returns the recovery within a session that has this stream of entries. The inbox reads the files that
+// found has found.
 func (r *Recovery) NewSession(stream *entries.Stream, inbox *intake.Inbox, found *watch.Tracker) *Session {
 	return &Session{Recovery: r, stream: stream, publish: stream.Send, inbox: inbox, found: found}
 }
 
-// Begin recovers what was lost since the last session. Epoch is that of the resolver's state store, empty if it is not known.
+// Begin recovers what was lost since the last session. Epoch is that of the resolver's state store, or empty if it is
+// not known.
 func (s *Session) Begin(ctx context.Context, epoch string) error {
 	lost, err := s.lostStreams()
 	if err != nil {
 		return err
 	}
 
-	// With the stream of entries, event.Recovered may have been lost before the resolver had read it, which would wait for ever. So
-	// all is replayed, also if the bucket was lost as well and the resolver has yet to announce its epoch. One that is recovered
-	// already ignores it.
+	// If the stream of entries was lost, event.Recovered may have been lost with it before the resolver had read it,
+	// and the resolver would wait for it for ever. So everything is replayed, even if the bucket was lost as well and
+	// the resolver has yet to announce its epoch. A resolver that has recovered already ignores event.Recovered.
 	if lost[topology.StreamEntries] {
 		err := s.Ledger.Update(func(tx *ledger.Tx) error { return tx.SetMeta(ledger.MetaEpoch, "") })
 		if err != nil {
@@ -85,7 +87,7 @@ func (s *Session) Begin(ctx context.Context, epoch string) error {
 	return s.store("")
 }
 
-// lostStreams returns the streams that are not those that the ledger knows.
+// lostStreams returns the streams that are not the ones that the ledger knows.
 func (s *Session) lostStreams() (map[string]bool, error) {
 	lost := map[string]bool{}
 	for stream, identity := range s.stream.Identities {
@@ -123,9 +125,9 @@ func (s *Session) store(epoch string) error {
 	return nil
 }
 
-// Recover rebuilds the resolver's state store from the files, if its epoch differs from that of the last rebuild. In this
-// order, all of it before event.Recovered: finished files, so that an older event in a file that still waits cannot beat a
-// newer one from a file that is done; then the files that wait. It can be cut off and begun again.
+// Recover rebuilds the resolver's state store from the files if its epoch differs from that of the last rebuild. It
+// publishes the finished files first, so that an older event in a waiting file cannot win over a newer one from a
+// finished file; then the waiting files; and event.Recovered last. It can be cut off and begun again.
 func (s *Session) Recover(ctx context.Context, epoch string) error {
 	last, err := s.Ledger.Meta(ledger.MetaEpoch)
 	if err != nil || last == epoch {
@@ -165,26 +167,26 @@ func (s *Session) Recover(ctx context.Context, epoch string) error {
 	return s.store(epoch)
 }
 
-// replay is the publishing of the entries of all files that matter, for a resolver that lost its state store.
+// replay publishes the entries of all files that matter, for a resolver that lost its state store.
 type replay struct {
 	*Session
 	waiting   []*ledger.File
 	isWaiting map[string]bool
 	// done are the files that were published again, by id.
 	done map[string]bool
-	// finished and waited count them.
+	// finished and waited count the finished and the waiting files among them.
 	finished, waited int
 }
 
-// replayTime bounds how long to try a file that cannot be read.
+// replayTime bounds how long a file that cannot be read is tried again.
 const replayTime = 30 * time.Second
 
-// replay publishes the entries of all files that matter. Outcomes come in meanwhile, but no file is moved.
+// replay publishes the entries of all files that matter. Outcomes arrive meanwhile, but no file is moved.
 func (s *Session) replay(ctx context.Context) (*replay, error) {
 	resume := s.Pause()
 	defer resume()
 
-	waiting, err := s.Ledger.Unsettled() // some of them may become finished on the way
+	waiting, err := s.Ledger.Unsettled() // some of them may be finished meanwhile
 	if err != nil {
 		return nil, err
 	}
@@ -197,7 +199,7 @@ func (s *Session) replay(ctx context.Context) (*replay, error) {
 	return r, r.run(ctx)
 }
 
-// run goes through the files until all of them could be read, or for as long as that is worth it.
+// run goes through the files until all of them could be read, but gives up after replayTime.
 func (r *replay) run(ctx context.Context) error {
 	wait, began := r.FirstPause, r.Now()
 	for {
@@ -225,8 +227,8 @@ func (r *replay) run(ctx context.Context) error {
 	}
 }
 
-// readFinished publishes the entries of the finished files, wherever they lie, and reports whether all of them could be read. Those in an input
-// directory that cannot be read may be there again in a moment.
+// readFinished publishes the entries of the finished files, wherever they lie, and reports whether all of them could be
+// read. If an input directory cannot be listed, they could not: it may be readable again in a moment.
 func (r *replay) readFinished(ctx context.Context) (all bool, err error) {
 	listed, listErr := r.inputFiles()
 	if listErr != nil {
@@ -298,8 +300,8 @@ func (r *replay) readOne(ctx context.Context, g *intake.Group, f listed, sequenc
 	return copy, err
 }
 
-// readWaiting publishes the entries of the files that wait, or were not wholly read; every row gets its outcome again. It reports whether
-// all that are there could be read.
+// readWaiting publishes the entries of the files that are waiting or were not wholly read; each of their rows gets its
+// outcome again. It reports whether all files that still exist could be read.
 func (r *replay) readWaiting(ctx context.Context) (all bool, err error) {
 	all = true
 	left := slices.DeleteFunc(slices.Clone(r.waiting), func(f *ledger.File) bool { return r.done[f.ID] })
@@ -317,9 +319,9 @@ func (r *replay) readWaiting(ctx context.Context) (all bool, err error) {
 	return all, err
 }
 
-// doneInPlace reports whether a file in the input directory is a finished one, which stays there or waits to be moved. If it does
-// not look as the ledger knows it, it was touched or renamed, or its share was remounted, or it is a new file, which is the
-// inbox's: its content decides.
+// doneInPlace reports whether a file in an input directory is a finished one that stays there or waits to be moved. If
+// the file does not look as the ledger knows it, its content decides: it may have been touched or renamed, or its share
+// remounted, or it may be a new file, which is left to the inbox.
 func (r *replay) doneInPlace(ctx context.Context, f listed) (bool, error) {
 	entry, file, err := r.inbox.LookUp(f.Name)
 	if err != nil {
@@ -332,7 +334,7 @@ func (r *replay) doneInPlace(ctx context.Context, f listed) (bool, error) {
 			return false, ctx.Err()
 		}
 
-		if err == nil { // otherwise the name must do
+		if err == nil { // if the file cannot be read, its name must do
 			if file, err = r.Ledger.File(id); err != nil {
 				return false, err
 			}
@@ -342,8 +344,9 @@ func (r *replay) doneInPlace(ctx context.Context, f listed) (bool, error) {
 	return file != nil && (file.Status == ledger.Done || file.Status == ledger.Moved), nil
 }
 
-// readEarlier waits until the files were read that lay in the input directory when the ledger was recreated. Some of their
-// events may have been sent to AtHoc before the loss, unknown to everybody: the resolver must know them before it goes on.
+// readEarlier waits until the files that lay in the input directories when the ledger was recreated have been read.
+// Some of their events may have been sent to AtHoc before the loss, and no record of that is left: the resolver must
+// know them before it goes on.
 func (s *Session) readEarlier(ctx context.Context) error {
 	for {
 		if err := s.inbox.Read(ctx); err != nil {
@@ -364,8 +367,8 @@ func (s *Session) readEarlier(ctx context.Context) error {
 	}
 }
 
-// earlierFiles reports whether a file that predates the ledger is still unread. The directories are looked at when the ledger is not held any
-// more: they may hang.
+// earlierFiles reports whether a file that predates the ledger is still unread. It looks at the directories, which may
+// hang, only after it has released the ledger.
 func (s *Session) earlierFiles() (bool, error) {
 	unread := map[string]files.Stat{}
 	err := s.Ledger.View(func(tx *ledger.Tx) error {

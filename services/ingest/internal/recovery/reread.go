@@ -18,7 +18,8 @@ func (s *Session) Republish(ctx context.Context, waiting []*ledger.File, why str
 	return s.republish(ctx, waiting, why, func(*ledger.File, found) error { return nil })
 }
 
-// RepublishOrGiveUp is Republish, and closes the files of which no copy is left: nothing that could settle their rows is under way.
+// RepublishOrGiveUp is Republish, but also closes the files of which no copy is left. Call it only when nothing that
+// could settle their rows is under way.
 func (s *Session) RepublishOrGiveUp(ctx context.Context, waiting []*ledger.File, why string) error {
 	return s.republish(ctx, waiting, why, func(f *ledger.File, copy found) error {
 		if copy != gone {
@@ -28,7 +29,7 @@ func (s *Session) RepublishOrGiveUp(ctx context.Context, waiting []*ledger.File,
 	})
 }
 
-// republish calls then after each file.
+// republish is Republish, and calls then after each file.
 func (s *Session) republish(ctx context.Context, waiting []*ledger.File, why string, then func(*ledger.File, found) error) error {
 	g := s.NewGroup(s.publish)
 	for _, f := range waiting {
@@ -49,7 +50,7 @@ func (s *Session) republish(ctx context.Context, waiting []*ledger.File, why str
 	return g.Flush(ctx)
 }
 
-// rereadOne reads a file from wherever a copy of it is left in the input directory.
+// rereadOne reads a file from any copy of it that is left in the input directories.
 func (s *Session) rereadOne(ctx context.Context, g *intake.Group, f *ledger.File) (found, error) {
 	best := gone
 	for _, p := range f.Copies.InInput() {
@@ -64,8 +65,8 @@ func (s *Session) rereadOne(ctx context.Context, g *intake.Group, f *ledger.File
 	return best, nil
 }
 
-// rereadCopy reads a file from one place. It is gone from there only if other content or nothing lies there for sure: one that
-// changes may have been touched only, and a directory may be away for a while.
+// rereadCopy reads a file from one of its copies. It returns gone only if certainly nothing, or other content, lies
+// there: a file that is changing may only have been touched, and a directory may be away for a while.
 func (s *Session) rereadCopy(ctx context.Context, g *intake.Group, f *ledger.File, p ledger.Copy) (found, error) {
 	dir, known := s.Inputs.Dir(p.Name)
 	if !known {
@@ -76,10 +77,10 @@ func (s *Session) rereadCopy(ctx context.Context, g *intake.Group, f *ledger.Fil
 	switch {
 	case ctx.Err() != nil:
 		return unreadable, ctx.Err()
-	case errors.Is(err, fs.ErrNotExist) && !errors.Is(err, content.ErrNoDirectory): // it may be there again by now
+	case errors.Is(err, fs.ErrNotExist) && !errors.Is(err, content.ErrNoDirectory): // a lost directory may be back
 		return gone, nil
 	case err != nil:
-		return unreadable, nil // the watcher names it as a problem
+		return unreadable, nil // the watcher reports it as a problem
 	}
 
 	defer c.Close()
@@ -98,7 +99,7 @@ func (s *Session) rereadCopy(ctx context.Context, g *intake.Group, f *ledger.Fil
 	return read, err
 }
 
-// giveUp closes a file that is not there any more, with a code for the rows that nothing can settle.
+// giveUp closes a file that is gone, and gives the code Vanished to the rows that nothing can settle any more.
 func (s *Session) giveUp(f *ledger.File) error {
 	var closed *ledger.File
 

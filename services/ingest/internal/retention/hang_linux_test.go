@@ -18,13 +18,14 @@ import (
 	"bobosync/shared/control"
 )
 
-// hanging returns a purger whose ledger knows an old file in a directory that hangs, and what makes that answer.
+// hanging returns a purger whose ledger knows an old file in a directory that hangs, and a function that makes the
+// directory answer.
 func hanging(t *testing.T, patience time.Duration) (p *Purger, answer func()) {
 	t.Helper()
 
 	root := t.TempDir()
 	hangs, processed := filepath.Join(root, "failed"), filepath.Join(root, "processed")
-	if err := syscall.Mkfifo(hangs, 0o600); err != nil { // whoever opens it waits, as for a share that hangs
+	if err := syscall.Mkfifo(hangs, 0o600); err != nil { // opening it blocks, as on a share that hangs
 		t.Fatal(err)
 	}
 
@@ -79,12 +80,13 @@ func waited(t *testing.T, otherwise string, try func() error) {
 	}
 }
 
-// everything asks for all that is there.
+// everything asks for everything to be purged.
 func (p *Purger) everything() control.PurgeRequest {
 	return control.PurgeRequest{FilesBefore: p.Now(), RecordsBefore: p.Now(), By: "test"}
 }
 
-// inBackground purges in the background, and returns when that waits for the directory, or for a purge that does.
+// inBackground starts a purge in the background, and returns once that waits for the directory, or for a purge that
+// does.
 func (p *Purger) inBackground(ctx context.Context, t *testing.T) (ended chan error) {
 	t.Helper()
 
@@ -106,7 +108,7 @@ func (p *Purger) inBackground(ctx context.Context, t *testing.T) (ended chan err
 	return ended
 }
 
-// TestADirectoryThatHangs keeps a purge waiting, and nobody from the ledger.
+// TestADirectoryThatHangs: a purge waits for the directory, but the ledger can still be used.
 func TestADirectoryThatHangs(t *testing.T) {
 	t.Parallel()
 
@@ -131,8 +133,8 @@ func TestADirectoryThatHangs(t *testing.T) {
 	}
 }
 
-// TestNobodyWaitsForADirectoryThatHangs: neither who asks for a purge nor the end of a session with the broker, and the next purge works when
-// the directory answers again.
+// TestNobodyWaitsForADirectoryThatHangs: neither the caller of a purge nor the end of a session with the broker waits,
+// and the next purge works once the directory answers again.
 func TestNobodyWaitsForADirectoryThatHangs(t *testing.T) {
 	t.Parallel()
 	p, answer := hanging(t, 300*time.Millisecond)
@@ -157,7 +159,7 @@ func TestNobodyWaitsForADirectoryThatHangs(t *testing.T) {
 	answer()
 
 	if err := <-ended; err != nil {
-		t.Log(err) // it may be the one that was waited for too long
+		t.Log(err) // it may be the purge that took too long
 	}
 
 	if _, err := p.Purge(t.Context(), p.everything()); err != nil {

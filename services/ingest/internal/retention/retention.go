@@ -21,19 +21,19 @@ import (
 	"bobosync/shared/disk"
 )
 
-// Margin is how much older than the lifetime of duty a file must be, whatever is asked for: the finished files of a
-// lifetime are read again when the resolver's state store was lost.
+// Margin is how much older than the lifetime of duty a file must be to be deleted, whatever the request asks for: the
+// finished files of one lifetime are read again if the resolver's state store is lost.
 const Margin = 24 * time.Hour
 
 // purgePause is the pause after which a purge that was not continued starts over.
 const purgePause = time.Minute
 
-// Patience is how long a part of a purge is waited for: less than who asks does. endPatience is how long when the session with the broker
-// ends.
+// Patience is how long to wait for a part of a purge, which is less than the caller waits. endPatience is how long to
+// wait at most once the session with the broker has ended.
 const Patience, endPatience = 25 * time.Second, 5 * time.Second
 
-// Purger deletes old files. It remembers between the requests of one purge how far it has come. Without that, files that cannot be
-// deleted would be tried again and again and keep it from ever ending. It is safe for concurrent use.
+// Purger deletes old files. Between the requests of one purge it remembers how far it has come. Without that, files
+// that cannot be deleted would be tried again and again, and the purge would never end. It is safe for concurrent use.
 type Purger struct {
 	Config
 
@@ -44,7 +44,7 @@ type Purger struct {
 	total control.PurgeAnswer
 }
 
-// Config is what a Purger needs; all fields are required but Processed, which is empty if files are not moved.
+// Config is what a Purger needs; all fields are required except Processed, which is empty if files are not moved.
 type Config struct {
 	Ledger *ledger.Ledger
 	Log    *slog.Logger
@@ -52,21 +52,21 @@ type Config struct {
 	Processed string
 	// Lifetime is how long an event counts.
 	Lifetime time.Duration
-	// Records is how many records are examined in a go, Time how long a part of a purge takes.
+	// Records is how many records are examined at a time, Time how long a part of a purge takes.
 	Records int
 	Time    time.Duration
-	// Patience is how long it is waited for, see [Patience].
+	// Patience is how long to wait for a part of a purge; see the constant [Patience].
 	Patience time.Duration
 	Now      func() time.Time
 	Hit      failpoint.Hit
 	Remove   func(path string) error
-	// TakeBack takes a moved copy back to be read again if it was written to since.
+	// TakeBack takes a moved copy back, to be read again, if it was written to after its move.
 	TakeBack func(ctx context.Context, id string, p ledger.Copy) error
 }
 
-// Purge deletes old processed files and old records, or does a part of that. It goes on where the last request of the
-// same origin has ended. It is not waited for if a directory does not answer: that would keep a session with the broker from ending, and
-// so the next one from beginning.
+// Purge deletes old processed files and old records, or does a part of that. It continues where the last request of the
+// same origin ended. If a directory does not answer, Purge returns a refusal instead of waiting: otherwise the session
+// with the broker could not end, nor the next one begin.
 func (p *Purger) Purge(ctx context.Context, req control.PurgeRequest) (control.PurgeAnswer, error) {
 	type outcome struct {
 		answer control.PurgeAnswer
@@ -95,17 +95,18 @@ func (p *Purger) Purge(ctx context.Context, req control.PurgeRequest) (control.P
 	}
 }
 
-// purge is Purge.
+// purge does the work of Purge.
 //
-// The order ensures that no crash leaves a file unaccounted for: the ledger first notes which files are about to be deleted, then they are
-// deleted, then the ledger notes that and drops their rows. After a crash in between, a marked file that is gone was deleted
-// by this, and one that is still there is treated like any other.
+// The order of its steps ensures that no crash leaves a file unaccounted for. The ledger first marks the files that are
+// about to be deleted, then they are deleted, and then the ledger records that and drops their rows. After a crash in
+// between, a marked file that is gone was deleted by a purge, and a marked file that is still there is treated like any
+// other.
 func (p *Purger) purge(ctx context.Context, req control.PurgeRequest) (control.PurgeAnswer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 
 	if err := ctx.Err(); err != nil {
-		return control.PurgeAnswer{}, err // an earlier one was waited for until then
+		return control.PurgeAnswer{}, err // ctx ended while an earlier purge held the lock
 	}
 
 	old, err := p.cutoffs(req)
@@ -138,8 +139,8 @@ func (p *Purger) purge(ctx context.Context, req control.PurgeRequest) (control.P
 	return answer, nil
 }
 
-// withinBudget reports whether there is time for more. An answer without anything done is delayed for longer: the caller may take it for a
-// stall.
+// withinBudget reports whether there is time for more. As long as nothing was done, there is five times as much: the
+// caller may take an answer without progress for a stall.
 func (p *Purger) withinBudget(took time.Duration, so control.PurgeAnswer) bool {
 	if so.Files+so.Records == 0 {
 		took /= 5
@@ -147,7 +148,7 @@ func (p *Purger) withinBudget(took time.Duration, so control.PurgeAnswer) bool {
 	return took < p.Time
 }
 
-// add adds up the parts. An answer has all failures so far.
+// add adds an answer to the totals of the purge. The answer's failures become those of all parts so far.
 func (p *Purger) add(a *control.PurgeAnswer) {
 	p.total.Files += a.Files
 	p.total.Bytes += a.Bytes
@@ -220,8 +221,9 @@ func (p *Purger) page(ctx context.Context, old *cutoffs, answer *control.PurgeAn
 	return true, nil
 }
 
-// look looks at what the records of some files say is left of them, before any transaction: a share that hangs must not keep the ledger
-// from everybody. What is moved only after that is no matter of this purge.
+// look checks the directories and copies that the records of some files name. It does so before any transaction, since
+// a share that hangs must not block the ledger for everybody. Files that are moved only afterwards do not concern this
+// purge.
 func (p *Purger) look(old *cutoffs, some []*ledger.File) error {
 	old.missing = map[string]bool{}
 	for _, f := range some {
@@ -247,7 +249,7 @@ func (p *Purger) look(old *cutoffs, some []*ledger.File) error {
 	return nil
 }
 
-// pathsOf returns where the moved copies of a file lie, as far as is known.
+// pathsOf returns the known paths of a file's moved copies.
 func (p *Purger) pathsOf(f *ledger.File) (paths []string, err error) {
 	var extra []ledger.ExtraCopy
 	err = p.Ledger.View(func(tx *ledger.Tx) error {
@@ -268,13 +270,14 @@ func (p *Purger) pathsOf(f *ledger.File) (paths []string, err error) {
 	return paths, err
 }
 
-// cutoffs are the limits for what is old enough, and what was found of the files in question.
+// cutoffs are the limits of what is old enough, and what was found out about the files in question.
 type cutoffs struct {
 	files, records time.Time
 	processed      fs.FileInfo // nil if there is no such directory
-	// dirs are the directories that were looked at: whether they are that of the processed files, however that is spelled now.
+	// dirs records, for each directory that was checked, whether it is the directory of processed files, however its
+	// path is spelled now.
 	dirs map[string]bool
-	// missing are the paths of copies that were looked for: whether they were gone.
+	// missing records, for each copy that was checked, by path, whether it was gone.
 	missing map[string]bool
 }
 
@@ -301,7 +304,7 @@ func (p *Purger) cutoffs(req control.PurgeRequest) (*cutoffs, error) {
 	return old, nil
 }
 
-// earlier returns the earlier moment; a zero one, which means never, stays zero.
+// earlier returns the earlier of t and limit; a zero t, which means never, stays zero.
 func earlier(t, limit time.Time) time.Time {
 	if t.After(limit) {
 		return limit
@@ -312,13 +315,14 @@ func earlier(t, limit time.Time) time.Time {
 // olderThan reports whether t is set and earlier than limit.
 func olderThan(t, limit time.Time) bool { return !t.IsZero() && t.Before(limit) }
 
-// due reports whether the copy is to be deleted: it lies in the directory of processed files, and its file was finished, and the
-// copy itself moved there, long enough ago.
+// due reports whether a copy should be deleted: it lies in the directory of processed files, and it is long enough ago
+// that its file was finished and the copy itself was moved there.
 func (a *cutoffs) due(f *ledger.File, p ledger.Copy) bool {
 	return f.Status == ledger.Moved && p.AtDest() && olderThan(slices.MaxFunc([]time.Time{f.Finished, p.Moved}, time.Time.Compare), a.files) && a.dirs[filepath.Dir(p.MovedTo)]
 }
 
-// forgettable reports whether the record of a file, and of its further copies, is old enough to be forgotten, and no copy is left.
+// forgettable reports whether the record of a file, and those of its extra copies, are old enough to be forgotten, and
+// no copy is left.
 func (a *cutoffs) forgettable(f *ledger.File, copies []ledger.ExtraCopy) bool {
 	if f.Status != ledger.Moved || !olderThan(f.Finished, a.records) {
 		return false
@@ -339,9 +343,9 @@ func (a *cutoffs) forgettable(f *ledger.File, copies []ledger.ExtraCopy) bool {
 	return true
 }
 
-// missing reports whether somebody has removed a file from its directory, which itself is there.
+// missing reports whether somebody has removed a file from its directory while the directory itself is there.
 func missing(path string) bool {
-	dir, err := files.OpenDir(filepath.Dir(path)) // once: one that was away for a moment says nothing
+	dir, err := files.OpenDir(filepath.Dir(path)) // opened once: a directory that is away for a moment proves nothing
 	if err != nil {
 		return false
 	}
@@ -352,7 +356,7 @@ func missing(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// lookAt finds out, once, whether a directory is that of the processed files.
+// lookAt finds out, once, whether a directory is the directory of processed files.
 func (a *cutoffs) lookAt(dir string) {
 	if _, known := a.dirs[dir]; known {
 		return
@@ -366,7 +370,7 @@ func (a *cutoffs) lookAt(dir string) {
 type mark struct {
 	file *ledger.File
 	copy ledger.Copy
-	// resumed: it said so before this purge, which was cut off then.
+	// resumed: an earlier purge, which was cut off, had marked it already.
 	resumed bool
 }
 
@@ -403,7 +407,7 @@ func (p *Purger) markOld(old *cutoffs, files []*ledger.File) ([]mark, error) {
 	return marked, nil
 }
 
-// finishedBefore picks the files that may be due.
+// finishedBefore returns the moved files that were finished before limit.
 func finishedBefore(files []*ledger.File, limit time.Time) []*ledger.File {
 	var some []*ledger.File
 	for _, f := range files {
@@ -460,7 +464,8 @@ func markFile(tx *ledger.Tx, old *cutoffs, id string) ([]mark, error) {
 type deletion struct {
 	deleted bool
 	bytes   int64
-	// note says for the file's history what was found instead of the file; err, why it could not be deleted.
+	// note describes, for the file's history, what was found instead of the copy; err is why the copy could not be
+	// deleted.
 	note string
 	err  error
 }
@@ -497,7 +502,8 @@ func (p *Purger) deleteOld(ctx context.Context, m mark) *deletion {
 	}
 }
 
-// stillOurs reports whether the moved copy of a file still is what lies at the path. The error is that of the file system if nothing is there.
+// stillOurs reports whether the moved copy of a file still lies at the path. If nothing is there, the error is that of
+// the file system.
 func stillOurs(ctx context.Context, path string, f *ledger.File, p ledger.Copy) (bool, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -507,7 +513,7 @@ func stillOurs(ctx context.Context, path string, f *ledger.File, p ledger.Copy) 
 	return content.Known{ID: f.ID, Size: f.Size, Stat: p.Stat}.Is(info, func() (string, error) { return content.ID(ctx, path) })
 }
 
-// noteOld notes what was deleted, and drops the records of which nothing is left.
+// noteOld notes what was deleted, and drops the records of files of which nothing is left.
 func (p *Purger) noteOld(old *cutoffs, files []*ledger.File, results map[string]*deletion, answer *control.PurgeAnswer) error {
 	if len(results) == 0 && len(finishedBefore(files, old.records)) == 0 {
 		return nil
@@ -597,11 +603,11 @@ type fileResult struct {
 	file    *ledger.File
 	page    *control.PurgeAnswer
 	changed bool
-	kept    bool // a copy in the record is left
+	kept    bool // a copy that the record lists is left
 	deleted []string
 }
 
-// copy notes what became of a copy, and reports whether anything did.
+// copy notes what became of a copy, and reports whether that changed its record.
 func (n *fileResult) copy(p *ledger.Copy, results map[string]*deletion) bool {
 	result := results[p.MovedTo]
 	if !p.Deleting || p.Gone || result == nil {

@@ -11,8 +11,8 @@ import (
 	"bobosync/services/ingest/internal/files"
 )
 
-// arrivals has n files come, one after each pause, and returns the sizes of the lots in which they are taken, and the longest that one
-// of them waited after it had settled.
+// arrivals lets n files arrive, with a pause after each. It returns the sizes of the lots in which they are taken, and
+// the longest time that a file waited after it had settled.
 func arrivals(n int, pause time.Duration) (lots []int, longest time.Duration) {
 	t := NewTracker(time.Second, quiet())
 	dir := t.add("")
@@ -42,7 +42,8 @@ func arrivals(n int, pause time.Duration) (lots []int, longest time.Duration) {
 	return lots, longest
 }
 
-// TestABurstIsReadInOneLot, and a stream of files, however long, waits for nobody.
+// TestABurstIsReadInOneLot: the files of a burst are read as one lot, while those of a steady stream, however long it
+// is, do not wait.
 func TestABurstIsReadInOneLot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -54,13 +55,13 @@ func TestABurstIsReadInOneLot(t *testing.T) {
 		require.Len(t, lots, 500)
 		require.Zero(t, waited)
 
-		lots, waited = arrivals(3000, 2*time.Millisecond) // a burst that does not end is read all the same
+		lots, waited = arrivals(3000, 2*time.Millisecond) // a burst that goes on and on is read all the same
 		require.Greater(t, len(lots), 10)
 		require.LessOrEqual(t, waited, 510*time.Millisecond)
 	})
 }
 
-// TestWhatABurstWaitsForMayGo: those that have settled are taken all the same.
+// TestWhatABurstWaitsForMayGo: if the files that a burst waits for disappear, those that have settled are taken.
 func TestWhatABurstWaitsForMayGo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -87,7 +88,7 @@ func TestWhatABurstWaitsForMayGo(t *testing.T) {
 	})
 }
 
-// TestWhatHasJustComeDoesNotWaitYet: of a feed that brings one file after the other, some file is always on its way.
+// TestWhatHasJustComeDoesNotWaitYet: a feed that brings one file after another always has a file that has just arrived.
 func TestWhatHasJustComeDoesNotWaitYet(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -97,12 +98,13 @@ func TestWhatHasJustComeDoesNotWaitYet(t *testing.T) {
 		require.False(t, tr.Waits("north/", start))
 		require.True(t, tr.Waits("north/", start.Add(time.Nanosecond)))
 		require.False(t, tr.Waits("south/", start.Add(time.Hour)))
-		dir.see("north/b.csv", sight{}, true, start) // nobody knows when
+		dir.see("north/b.csv", sight{}, true, start) // its time of arrival is not known
 		require.True(t, tr.Waits("north/", start))
 	})
 }
 
-// TestWhatChangedBeforeItWasRejectedComesAgain: when it has settled, and not after the pause of what cannot be read.
+// TestWhatChangedBeforeItWasRejectedComesAgain: the file is offered once it has settled, without the pause after a
+// rejection.
 func TestWhatChangedBeforeItWasRejectedComesAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -1,6 +1,6 @@
 package watch
 
-// What a watcher sees in its directory, and how that settles.
+// This file keeps what a watcher sees in its directory, and when a file there has settled.
 
 import (
 	"maps"
@@ -9,30 +9,31 @@ import (
 	"bobosync/services/ingest/internal/files"
 )
 
-// directory is one of the directories of a Tracker, which guards it. It has its own watcher, so that one that hangs holds up no other.
+// directory is one of the directories of a Tracker, whose lock guards it. Each has a watcher of its own, so that a
+// directory that hangs holds up no other.
 type directory struct {
 	tracker *Tracker
 	prefix  string
-	// timer runs out when something may have settled; armed: it will.
+	// timer fires when a file may have settled; armed reports that it is running.
 	timer *time.Timer
 	armed bool
-	// listed is when the directory was last listed, from the listing's begin.
+	// listed is when the last listing of the directory began.
 	listed time.Time
-	// settling are those of the tracker's entries that are watched closely, by name.
+	// settling are the tracker's entries in this directory that are still settling, by name.
 	settling map[string]*entry
 }
 
-// sight is what was seen at a name.
+// sight is what was seen under a name.
 type sight struct {
 	stat files.Stat
-	// reason says why it cannot be read, noFile that it is no file at all.
+	// reason says why it cannot be read, noFile that it is not a file at all.
 	reason string
 	noFile bool
-	// arrived is when it came if nothing was known of the name.
+	// arrived is when it arrived, provided that the name was not known before.
 	arrived time.Time
 }
 
-// see notes what is at a name now. An event means that it was written to, even where its stat does not show it.
+// see notes what is under a name now. An event means that the file was written to, even if its stat does not show that.
 func (d *directory) see(name string, what sight, event bool, now time.Time) {
 	t := d.tracker
 	t.mu.Lock()
@@ -55,7 +56,7 @@ func (d *directory) note(name string, what sight, event bool, now time.Time) boo
 
 	changed := !known || e.stat != what.stat
 	e.stat = what.stat
-	if changed && e.read { // what was there before was read: this is another file, or more of it
+	if changed && e.read { // the previous state was read: this is another file, or more of the same
 		e.arrived = now
 	}
 
@@ -85,7 +86,7 @@ func (d *directory) note(name string, what sight, event bool, now time.Time) boo
 	return false
 }
 
-// keep drops all names but those that were there when a listing began.
+// keep drops all names that a listing did not find; began is when the listing began.
 func (d *directory) keep(there map[string]bool, began time.Time) {
 	d.tracker.mu.Lock()
 	defer d.tracker.mu.Unlock()
@@ -120,10 +121,10 @@ func (d *directory) due(now time.Time) map[string]files.Stat {
 	return due
 }
 
-// granularity is the shortest time between two checks of what is settling.
+// granularity is the shortest time between two checks of settling files.
 const granularity = 5 * time.Millisecond
 
-// offer makes those of the due files ready that still have not changed, and sets the timer to when the next one may be.
+// offer makes those due files ready that still have not changed, and sets the timer to when the next file may be ready.
 func (d *directory) offer(due map[string]files.Stat, now time.Time) {
 	t := d.tracker
 	t.mu.Lock()

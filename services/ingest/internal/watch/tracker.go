@@ -14,11 +14,11 @@ import (
 type Found struct {
 	Name string
 	Stat files.Stat
-	// Arrived is when it came, as far as is known, Ready when it was seen not to change any more.
+	// Arrived is when the file arrived, as well as this is known, Ready when it was seen to have stopped changing.
 	Arrived, Ready time.Time
 }
 
-// Compare orders files as they are to be read: oldest first, then by name.
+// Compare orders files as they should be read: oldest first, then by name.
 func (f Found) Compare(g Found) int {
 	return cmp.Or(cmp.Compare(f.Stat.Modified, g.Stat.Modified), cmp.Compare(f.Name, g.Name))
 }
@@ -27,7 +27,7 @@ func (f Found) Compare(g Found) int {
 type Problem struct {
 	Reason string
 	Since  time.Time
-	// NoFile reports that it is no file at all, such as a directory, so that no rows of it are missing.
+	// NoFile reports that it is not a file at all but, say, a directory, so that no rows are missing.
 	NoFile bool
 }
 
@@ -47,7 +47,7 @@ type entry struct {
 	stat    files.Stat
 	since   time.Time // of the last change that was seen
 	began   time.Time // of settling
-	again   time.Time // when a rejected one is checked again
+	again   time.Time // when a rejected name is checked again
 	pause   time.Duration
 	problem Problem // the reason is empty if there is none
 	read    bool    // what lies there now was read
@@ -55,7 +55,7 @@ type entry struct {
 	ready   time.Time // when it had settled
 }
 
-// Pauses before something that cannot be read is checked again, if it does not change meanwhile.
+// Pauses before a name that cannot be read as a file is checked again, if nothing changes meanwhile.
 const (
 	firstPause = 5 * time.Second
 	maxPause   = 5 * time.Minute
@@ -72,7 +72,7 @@ type Tracker struct {
 	entries     map[string]*entry
 }
 
-// NewTracker returns a Tracker that knows of nothing yet.
+// NewTracker returns a Tracker that does not know any names yet.
 func NewTracker(settle time.Duration, log *slog.Logger) *Tracker {
 	return &Tracker{settle: settle, log: log, ready: make(chan struct{}, 1), entries: map[string]*entry{}}
 }
@@ -89,7 +89,7 @@ func (t *Tracker) add(prefix string) *directory {
 	return d
 }
 
-// Ready gets a value when there may be something to take.
+// Ready returns a channel that receives a value when there may be something to take.
 func (t *Tracker) Ready() <-chan struct{} { return t.ready }
 
 func (t *Tracker) signal() {
@@ -99,16 +99,16 @@ func (t *Tracker) signal() {
 	}
 }
 
-// burst files settling within moment are read as one lot: the first wait for the rest, at most half the settle time. That costs far less,
-// and each worker is sent once.
+// If at least burst files settle within moment, they are read as one lot: the first ones wait for the rest, but at most
+// half the settle time. That costs far less, and only one update of each worker is sent.
 const (
 	burst  = 16
 	moment = 100 * time.Millisecond
 )
 
-// Take returns the files that have settled, oldest first. A file comes once, and again when it has changed or when Again or
-// Reject is called. A file is held back while an older one is still settling, but for no longer than the settle time: one that
-// never settles must not hold the others up.
+// Take returns the files that have settled, oldest first. It returns each file once, and again after it has changed or
+// after a call of Again or Reject. A file is held back while an older one is still settling, but for no longer than the
+// settle time: a file that never settles must not hold the others up.
 func (t *Tracker) Take() []Found {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -152,7 +152,8 @@ func (t *Tracker) Take() []Found {
 	return found
 }
 
-// coming returns the one of the settling files that is to be read first, whether there is any, and how many settle within a moment.
+// coming returns the settling file that should be read first, whether there is any, and how many files settle within
+// moment.
 func (t *Tracker) coming(now time.Time) (oldest Found, any bool, soon int) {
 	for _, d := range t.directories {
 		for name, e := range d.settling {
@@ -164,7 +165,7 @@ func (t *Tracker) coming(now time.Time) (oldest Found, any bool, soon int) {
 				oldest, any = f, true
 			}
 
-			// One that is long overdue is of a directory that does not answer.
+			// A file that is long overdue is in a directory that does not answer.
 			if left := t.settle - now.Sub(e.since); left.Abs() <= moment {
 				soon++
 			}
@@ -174,7 +175,7 @@ func (t *Tracker) coming(now time.Time) (oldest Found, any bool, soon int) {
 	return oldest, any, soon
 }
 
-// Changing returns the files that have not settled, with the moment since which they change.
+// Changing returns the files that have not settled, each with the time since when it has been changing.
 func (t *Tracker) Changing() map[string]time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -206,7 +207,7 @@ func (t *Tracker) Problems() map[string]Problem {
 	return problems
 }
 
-// Again offers everything that was taken again.
+// Again offers again every file that was taken.
 func (t *Tracker) Again() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -220,8 +221,8 @@ func (t *Tracker) Again() {
 	t.signal()
 }
 
-// Reject notes that a file which was taken cannot be read, unless it has changed since and is offered again for that. It is offered again
-// when it changes, or after a while, which gets longer each time.
+// Reject notes that a taken file cannot be read, unless it has changed since, which offers it again anyway. A rejected
+// file is offered again when it changes, or after a pause that gets longer each time.
 func (t *Tracker) Reject(name, reason string) {
 	t.mu.Lock()
 
@@ -248,7 +249,7 @@ func (t *Tracker) Rejected(name string) bool {
 	return known && e.state == rejected
 }
 
-// Accept notes that a file which was taken was read, unless it has changed since.
+// Accept notes that a taken file was read, unless it has changed since.
 func (t *Tracker) Accept(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -258,7 +259,8 @@ func (t *Tracker) Accept(name string) {
 	}
 }
 
-// Backlog counts the files that were found and not read yet, for whatever reason, and returns since when the first of them has been there.
+// Backlog counts the files that were found but not read yet, except those that cannot be read. It also returns since
+// when the first of them has been there.
 func (t *Tracker) Backlog() (n int, since time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -276,15 +278,16 @@ func (t *Tracker) Backlog() (n int, since time.Time) {
 	return n, since
 }
 
-// Arrivals returns the files that were found and not read yet, the first that came first, with those that cannot be read: their rows
-// have no outcome. Listed is up to when everything that has come is known; zero if one of the directories was never listed.
+// Arrivals returns the files that were found but not read yet, in the order of arrival. Files that cannot be read are
+// included: their rows have no outcome. All arrivals up to listed are known; it is zero if one of the directories was
+// never listed.
 func (t *Tracker) Arrivals() (unread []Found, listed time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 
 	now := time.Now()
 	for name, e := range t.entries {
-		if e.arrived.After(now) { // by a clock that was put back since
+		if e.arrived.After(now) { // by a clock that was set back since
 			e.arrived = now
 		}
 
@@ -304,7 +307,8 @@ func (t *Tracker) Arrivals() (unread []Found, listed time.Time) {
 	return unread, listed
 }
 
-// Waits reports whether files lie unread whose names begin with a prefix and that came before a moment.
+// Waits reports whether the directory with this prefix has a readable file that arrived before a given time and is
+// still unread.
 func (t *Tracker) Waits(prefix string, before time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -318,7 +322,7 @@ func (t *Tracker) Waits(prefix string, before time.Time) bool {
 	return false
 }
 
-// Retry notes that a file which was taken was not read: it is offered again once it has settled again.
+// Retry notes that a taken file was not read: it is offered again once it has settled again.
 func (t *Tracker) Retry(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,4 +1,4 @@
-// Package watch finds the files of the input directories that have stopped growing.
+// Package watch finds the files in the input directories that have stopped growing.
 package watch
 
 import (
@@ -22,21 +22,22 @@ import (
 // Config says what to watch and how. Dir, Poll, Settle and Logger are required.
 type Config struct {
 	Dir string
-	// Prefix begins the names of what is found there, for a Tracker of several directories; without a Tracker the watcher has its own.
+	// Prefix begins the names of the files that are found there, for a Tracker of several directories. If Tracker is
+	// nil, the watcher has one of its own.
 	Prefix  string
 	Tracker *Tracker
 	// Poll is how often the directory is listed: file-system events do not fire on network shares.
 	Poll time.Duration
-	// Settle is how long a file must not change, by this machine's clock, before it is taken.
+	// Settle is how long a file must have stayed unchanged, by this machine's clock, before it is taken.
 	Settle time.Duration
-	// MaxSize is the size in bytes above which a file is a problem; 0 is without limit.
+	// MaxSize is the size in bytes above which a file is a problem; 0 means no limit.
 	MaxSize int64
 	Logger  *slog.Logger
 	// OnList is called after each listing of the directory with the error, or nil. It is called from Run.
 	OnList func(err error)
 }
 
-// Watcher finds files in a directory; its Tracker has what it has found. Run is for one goroutine.
+// Watcher finds files in a directory; its Tracker holds what it has found. Run is for one goroutine.
 type Watcher struct {
 	*Tracker
 	dir *directory
@@ -48,7 +49,8 @@ type Watcher struct {
 	errs         <-chan error
 	watched      fs.FileInfo // the directory that notify watches
 	notifyFailed bool
-	// blind reports that the directory was not listed lately, so that what is found in it may have come at any time since.
+	// blind reports that the last listing of the directory failed, or that there was none yet: files found in it may
+	// have arrived at any time before.
 	blind bool
 }
 
@@ -65,7 +67,7 @@ func New(cfg Config) *Watcher {
 	return &Watcher{Tracker: cfg.Tracker, dir: cfg.Tracker.add(cfg.Prefix), cfg: cfg, open: fsnotify.NewWatcher, blind: true}
 }
 
-// Run watches until ctx ends. A directory that cannot be read is waited for.
+// Run watches until ctx ends. If the directory cannot be read, Run waits until it can.
 func (w *Watcher) Run(ctx context.Context) {
 	defer w.dir.timer.Stop()
 	defer w.closeNotify()
@@ -86,7 +88,7 @@ func (w *Watcher) Run(ctx context.Context) {
 		case e := <-w.events:
 			w.handle(e)
 		case err := <-w.errs:
-			// An overflow, as a rule: events were dropped.
+			// This is usually an overflow: events were dropped.
 			w.cfg.Logger.Debug("file-system events failed, listing the directory instead", "error", err)
 			w.list()
 		}
@@ -95,7 +97,7 @@ func (w *Watcher) Run(ctx context.Context) {
 
 func (w *Watcher) handle(e fsnotify.Event) {
 	switch name := filepath.Base(e.Name); {
-	case filepath.Clean(e.Name) == filepath.Clean(w.cfg.Dir): // it was removed or renamed: what is at its path now is another one
+	case filepath.Clean(e.Name) == filepath.Clean(w.cfg.Dir): // removed or renamed: another one may be at its path
 		w.watched = nil
 		w.list()
 	case files.IsCSV(name):
@@ -103,8 +105,8 @@ func (w *Watcher) handle(e fsnotify.Event) {
 	}
 }
 
-// openNotify starts listening for file-system events. Without them polling alone does the work, and it is tried again with each
-// listing: other programs may have used up what the system has of them.
+// openNotify starts listening for file-system events. If that fails, polling alone does the work, and each listing
+// tries again: other programs may have used up what the system provides.
 func (w *Watcher) openNotify() {
 	notify, err := w.open()
 	if err != nil {
@@ -129,8 +131,8 @@ func (w *Watcher) noNotify(err error) {
 	}
 }
 
-// listen makes sure that events come from the directory that is at the path now. It adds the watch each time: the system drops
-// it with a directory that is removed, and one that is made again may have the same number.
+// listen makes sure that events come from the directory that is at the path now. It adds the watch each time: the
+// system drops it when the directory is removed, and a directory that is created again may have the same number.
 func (w *Watcher) listen() {
 	if w.notify == nil {
 		w.openNotify()
@@ -147,7 +149,7 @@ func (w *Watcher) listen() {
 	}
 
 	if w.watched != nil && !os.SameFile(info, w.watched) {
-		_ = w.notify.Remove(w.cfg.Dir) // it is gone already if the directory is
+		_ = w.notify.Remove(w.cfg.Dir) // the watch is already gone if the directory is
 	}
 
 	w.watched = nil
@@ -172,7 +174,8 @@ func (w *Watcher) list() {
 		return
 	}
 
-	// All that is found at once counts as found at one moment, so that it settles together and is taken oldest first.
+	// Everything in one listing counts as found at the same moment, so that it settles together and is taken oldest
+	// first.
 	now := time.Now()
 	there := make(map[string]bool, len(dir))
 	for _, d := range dir {
@@ -187,7 +190,7 @@ func (w *Watcher) list() {
 	w.blind = false
 }
 
-// check notes what is at a name now.
+// check notes what is under a name now.
 func (w *Watcher) check(name string, event bool, now time.Time) {
 	what, err := w.examine(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -199,7 +202,8 @@ func (w *Watcher) check(name string, event bool, now time.Time) {
 		what.reason = disk.Cause(err).Error()
 	}
 
-	// Clocks of file servers differ from this one's, so the file's own time counts only where there is nothing better.
+	// The clocks of file servers differ from this machine's, so the file's own time counts only where there is nothing
+	// better.
 	if !w.blind || what.arrived.IsZero() || what.arrived.After(now) {
 		what.arrived = now
 	}
@@ -207,7 +211,7 @@ func (w *Watcher) check(name string, event bool, now time.Time) {
 	w.dir.see(name, what, event, now)
 }
 
-// settleDue checks again the files that have not changed for long enough, and offers those that still have not.
+// settleDue checks the files again that have not changed for long enough, and offers those that still have not changed.
 func (w *Watcher) settleDue() {
 	now := time.Now()
 	due := w.dir.due(now)
@@ -218,8 +222,8 @@ func (w *Watcher) settleDue() {
 	w.dir.offer(due, now)
 }
 
-// examine returns what is at a name, and when it came by its own time. It opens nothing: a pipe would hang. A link is not
-// followed: it may point to what only this program may read.
+// examine returns what is under a name, and when it arrived by its own time. It opens nothing: a pipe would hang. It
+// follows no link: that may point to what only this program may read.
 func (w *Watcher) examine(name string) (what sight, err error) {
 	info, err := os.Lstat(filepath.Join(w.cfg.Dir, files.Base(name)))
 	if err != nil {

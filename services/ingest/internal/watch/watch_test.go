@@ -26,7 +26,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// watching is a Watcher that runs.
+// watching is a running Watcher.
 type watching struct{ *Watcher }
 
 func start(t *testing.T, dir string, poll, settle time.Duration) *watching {
@@ -47,7 +47,7 @@ func (w *watching) problem(name string) string {
 	return w.Problems()[name].Reason
 }
 
-// next waits for files to be offered.
+// next waits until n files have been offered.
 func (w *watching) next(t *testing.T, n int) []Found {
 	t.Helper()
 
@@ -73,7 +73,7 @@ func TestWatcherOffersOldestFirst(t *testing.T) {
 	for i, name := range []string{"c.csv", "b.csv", "a.csv", "d.csv"} {
 		write(t, filepath.Join(dir, name), name)
 
-		at := now.Add(-time.Duration(min(i, 2)) * time.Hour) // a and d are of the same time
+		at := now.Add(-time.Duration(min(i, 2)) * time.Hour) // a and d have the same time
 		if err := os.Chtimes(filepath.Join(dir, name), at, at); err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +104,7 @@ func TestWatcherByEventsAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := start(t, dir, time.Hour, 20*time.Millisecond)
-	put := func(path, text string) { // in one step, or the empty file may be offered, too
+	put := func(path, text string) { // in one step: otherwise the empty file may be offered, too
 		elsewhere := filepath.Join(t.TempDir(), "new")
 		write(t, elsewhere, text)
 
@@ -169,7 +169,8 @@ func TestWatcherProblems(t *testing.T) {
 		t.Errorf("problems %v", w.Problems())
 	}
 
-	// A link that gets a target is left alone too; a file in its place is offered, and once it was read the problem is over.
+	// A link that gets a target is left alone too. A file in its place is offered, and once it has been read, the
+	// problem is over.
 	write(t, filepath.Join(dir, "nowhere"), "x")
 	write(t, filepath.Join(dir, "new"), "x")
 
@@ -187,7 +188,7 @@ func TestWatcherProblems(t *testing.T) {
 		t.Errorf("still a problem: %s", p)
 	}
 
-	// What cannot be opened is offered again when something happens to it.
+	// A file that cannot be opened is offered again when something happens to it.
 	w.Reject("ok.csv", "permission denied")
 
 	if w.problem("ok.csv") == "" {
@@ -223,7 +224,7 @@ func TestRejectedPausesGetLonger(t *testing.T) {
 	}
 }
 
-// TestWatcherHearsOfADirectoryThatIsMadeAgain, under the number that it had or under another one.
+// TestWatcherHearsOfADirectoryThatIsMadeAgain: whether it has the same number as before or another one.
 func TestWatcherHearsOfADirectoryThatIsMadeAgain(t *testing.T) {
 	t.Parallel()
 
@@ -256,7 +257,7 @@ func TestWatcherHearsOfADirectoryThatIsMadeAgain(t *testing.T) {
 	}
 }
 
-// TestWatcherHearsEventsOfADirectoryThatWasMadeAgain: after one listing, events alone tell of new files.
+// TestWatcherHearsEventsOfADirectoryThatWasMadeAgain: after one listing, events alone announce new files.
 func TestWatcherHearsEventsOfADirectoryThatWasMadeAgain(t *testing.T) {
 	t.Parallel()
 
@@ -308,8 +309,8 @@ func TestWatcherNamesWhatIsTooLarge(t *testing.T) {
 	}
 }
 
-// TestWatcherListensToWhatIsThereNow: whatever took the directory's place, or kept the system from telling of it, the next listing hears
-// its events again.
+// TestWatcherListensToWhatIsThereNow: whatever took the directory's place or kept the system from reporting events,
+// they arrive again after the next listing.
 func TestWatcherListensToWhatIsThereNow(t *testing.T) {
 	t.Parallel()
 

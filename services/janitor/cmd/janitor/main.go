@@ -1,4 +1,4 @@
-// Command janitor keeps the mapping of employee ids to AtHoc users fresh.
+// Command janitor runs the janitor, the service that owns the clock.
 package main
 
 import (

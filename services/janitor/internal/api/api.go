@@ -1,4 +1,4 @@
-// Package api is the operator API of the leading janitor: what operators ask of it, and what they may order.
+// Package api is the operator API of the leading janitor: its requests and its orders.
 package api
 
 import (
@@ -16,10 +16,10 @@ import (
 	"bobosync/shared/pause"
 )
 
-// someone stands for a sender who gives no name.
+// someone is the name of an operator whose request gives none.
 const someone = "an operator"
 
-// API answers operators.
+// API answers the requests of operators.
 type API struct {
 	Scheduler *scheduler.Scheduler
 	State     *state.Store
@@ -27,15 +27,15 @@ type API struct {
 	Refresher *mapping.Refresher
 	// Mapping and Reconcile are the jobs that operators can order.
 	Mapping, Reconcile *periodic.Job
-	// ReconcileApplies reports whether the clock's comparisons send what differs.
+	// ReconcileApplies reports whether a comparison by the clock sends the statuses that differ.
 	ReconcileApplies bool
-	// PollInterval is how often an order of a former leader is tried that cannot be taken over yet.
+	// PollInterval is how long Resume waits before it tries again to take over a former leader's order.
 	PollInterval time.Duration
 	Now          func() time.Time
 	Log          *slog.Logger
 }
 
-// Endpoints are those that the leader alone offers.
+// Endpoints returns the endpoints that only the leader offers.
 func (a *API) Endpoints() []control.Endpoint {
 	return []control.Endpoint{
 		control.On(control.MappingShow, func(ctx context.Context, _ control.Nothing) (control.MappingReport, error) {
@@ -60,7 +60,7 @@ func (a *API) Endpoints() []control.Endpoint {
 	}
 }
 
-// Resume goes on with what a former leader could not end, and then waits for the end of ctx.
+// Resume takes over what a former leader did not finish, and then waits until ctx ends.
 func (a *API) Resume(ctx context.Context) error {
 	h := a.State.Read().Held
 	if h != nil {
@@ -76,7 +76,7 @@ func (a *API) Resume(ctx context.Context) error {
 				break
 			}
 
-			_ = pause.For(ctx, a.PollInterval) // the job is about to be served
+			_ = pause.For(ctx, a.PollInterval) // the job is served in a moment
 		}
 	}
 
@@ -85,7 +85,7 @@ func (a *API) Resume(ctx context.Context) error {
 	return nil
 }
 
-// enqueue gives an order to a job.
+// enqueue enqueues an order as a run of a job.
 func (a *API) enqueue(job *periodic.Job, run *periodic.Run, alike func(*periodic.Run, bool) bool) (control.Begun, error) {
 	run.By = cmp.Or(run.By, someone)
 	entry, err := job.Enqueue(run, alike, func(run *periodic.Run) (string, error) { return a.Scheduler.BeginEntry(job.Name, run) })
@@ -101,7 +101,7 @@ func (a *API) refresh(_ context.Context, req control.RunRequest) (control.Begun,
 	return a.enqueue(a.Mapping, &periodic.Run{Asked: true, By: req.By}, matchAny)
 }
 
-// approve lets the mapping that is held back into force, if AtHoc still gives just that one.
+// approve puts the mapping that is held back into force, provided that AtHoc still returns exactly that one.
 func (a *API) approve(ctx context.Context, req control.ApproveRequest) (control.Begun, error) {
 	var refusal error
 	by := cmp.Or(req.By, someone)
@@ -116,16 +116,16 @@ func (a *API) approve(ctx context.Context, req control.ApproveRequest) (control.
 		return control.Begun{}, err
 	}
 
-	// A refresh that is under way may have read its users before the operator looked.
+	// A refresh that is already running may have read its users before the operator saw the mapping.
 	return a.enqueue(a.Mapping, &periodic.Run{Asked: true, By: by, Why: "approval of " + req.ID}, matchQueued)
 }
 
-// held is the mapping that would come into force.
+// held returns the mapping that an approval would put into force.
 func (a *API) held(context.Context, control.ApproveRequest) (*control.HeldMapping, error) {
 	return a.State.Read().Held.Report(), nil
 }
 
-// refuseApproval returns why an approval of an id is refused: it is for exactly what was shown.
+// refuseApproval returns why the approval of an id is refused. An approval covers exactly the mapping that was shown.
 func refuseApproval(h *state.Held, id string) error {
 	switch {
 	case h == nil:
@@ -155,7 +155,7 @@ func (a *API) reconcile(_ context.Context, req control.ReconcileRequest) (contro
 	})
 }
 
-// maxNote is how long an operator's note may be.
+// maxNote is the most bytes of an operator's note.
 const maxNote = 4000
 
 // note records what an operator did elsewhere.
@@ -168,7 +168,7 @@ func (a *API) note(_ context.Context, e control.JournalEntry) (control.Nothing, 
 		return control.Nothing{}, control.Refuse("a note has at most %d characters", maxNote)
 	}
 
-	// The time is not for the operator to say.
+	// The janitor sets the time, not the operator.
 	e.Started = a.Now()
 	e.Ended = e.Started.UTC()
 	e.By, e.Outcome = cmp.Or(e.By, someone), cmp.Or(e.Outcome, control.OutcomeOK)
@@ -177,7 +177,7 @@ func (a *API) note(_ context.Context, e control.JournalEntry) (control.Nothing, 
 	return control.Nothing{}, err
 }
 
-// report returns how the mapping in force stands.
+// report returns the state of the mapping in force.
 func (a *API) report(ctx context.Context) (control.MappingReport, error) {
 	rec, _, err := a.Refresher.LoadRecord(ctx)
 	if err != nil {

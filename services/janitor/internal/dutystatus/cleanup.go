@@ -1,6 +1,6 @@
 package dutystatus
 
-// Stale duty: too old to be shown.
+// Stale duty: duty statuses that are too old to be shown.
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 	"bobosync/shared/control"
 )
 
-// Cleaner finds duty in AtHoc that is too old to be shown. It writes nothing: the resolver, which knows of newer events, decides
-// and publishes.
+// Cleaner finds duty statuses in AtHoc that are too old to be shown. It writes nothing: the resolver, which knows of
+// newer events, decides and publishes.
 type Cleaner struct {
 	// Fetch reads the users who have a duty status.
 	Fetch   func(context.Context) ([]users.Person, error)
@@ -27,11 +27,12 @@ type Cleaner struct {
 	Metrics  *metrics.Set
 	Now      func() time.Time
 	Log      *slog.Logger
-	// Odd is how many users had a duty status that is no date the last time.
+	// Odd holds the number of users whose duty status was no date in the last run.
 	Odd *int
 }
 
-// Clean searches once. All pages are read before the resolver is asked, so that stale statuses are cleared in as few calls as possible.
+// Clean searches once. It reads all pages before it asks the resolver, so that stale statuses are cleared in as few
+// calls as possible.
 func (c *Cleaner) Clean(ctx context.Context, _ *periodic.Run) (periodic.Result, error) {
 	people, err := c.Fetch(ctx)
 	if err != nil {
@@ -72,11 +73,12 @@ func (c *Cleaner) Clean(ctx context.Context, _ *periodic.Run) (periodic.Result, 
 	return res, err
 }
 
-// fewOdd is how many statuses that are no dates may be those of a few people.
+// fewOdd is the least number of statuses without a date at which Clean can fail: fewer may be the doing of a few
+// people.
 const fewOdd = 5
 
-// logOdd logs duty statuses that are no date, once while their number does not change. They are left alone: whoever wrote them
-// may have meant something.
+// logOdd logs how many duty statuses are no date, but only when their number changes. Such statuses are left alone:
+// whoever wrote them may have meant something.
 func (c *Cleaner) logOdd(all []observed, odd int) {
 	if odd == *c.Odd {
 		return

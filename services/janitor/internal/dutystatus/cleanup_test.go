@@ -16,8 +16,8 @@ import (
 	"bobosync/shared/control"
 )
 
-// TestNoDatesAtAll: what is no date is left alone. If most are none, nobody can tell what is stale, which is a failure; what is a date is
-// cleared all the same.
+// TestNoDatesAtAll checks that statuses that are no dates are left alone. If most are none, nobody can tell what is
+// stale, so the run fails; but the statuses that are dates are still cleared.
 func TestNoDatesAtAll(t *testing.T) {
 	t.Parallel()
 

@@ -1,8 +1,8 @@
-// Package dutystatus finds duty in AtHoc that is too old, and users for whom AtHoc holds another status than it should. It reads AtHoc
-// and asks the resolver, which judges.
+// Package dutystatus finds duty statuses in AtHoc that are too old, and users for whom AtHoc holds another status than
+// it should. It reads AtHoc and asks the resolver, which judges.
 package dutystatus
 
-// What AtHoc was seen to hold, and how the resolver is asked about it.
+// What AtHoc was seen to hold, and how it is reported to the resolver.
 
 import (
 	"context"
@@ -14,10 +14,10 @@ import (
 	"bobosync/shared/topology"
 )
 
-// requestBytes bounds what the users of one observation may take, well below the broker's limit of 1 MB for a message.
+// requestBytes bounds the size of one request's users, well below the broker's limit of 1 MB for a message.
 const requestBytes = 600 << 10
 
-// userFrame is more than a user takes in an observation beside its name.
+// userFrame is more than the bytes that a user takes in a request in addition to its name.
 const userFrame = 80
 
 // Observe reports to the resolver what AtHoc was seen to hold.
@@ -26,12 +26,13 @@ type Observe func(ctx context.Context, req control.ObserveRequest) (control.Obse
 // observed is what AtHoc was seen to hold for a user.
 type observed struct {
 	control.ObservedUser
-	// text is what it holds, verbatim, asked a moment just before AtHoc was asked for it.
+	// text is the status verbatim. asked is a moment just before AtHoc was asked for it.
 	text  string
 	asked time.Time
 }
 
-// observe reads what AtHoc holds as duty status, each user once: what was read last counts.
+// observe returns the duty status that AtHoc holds for each user. Of a user that was read twice, the later reading
+// counts.
 func observe(people []users.Person, zone *time.Location) []observed {
 	at := make(map[string]int, len(people))
 	var all []observed
@@ -56,7 +57,7 @@ func observe(people []users.Person, zone *time.Location) []observed {
 	return all
 }
 
-// reading is what the text of a duty status means.
+// reading interprets the text of a duty status.
 func reading(text string, zone *time.Location) control.ObservedUser {
 	since, err := athoc.ParseTime(text, zone)
 	switch {
@@ -74,8 +75,9 @@ func reading(text string, zone *time.Location) control.ObservedUser {
 	return u
 }
 
-// twinOf returns the later moment at which AtHoc's clock shows the same as at t, in the hour that autumn repeats. No zone changes
-// its clocks twice within two days.
+// twinOf returns the later moment at which AtHoc's clock shows the same time as at t, and reports whether there is
+// one: t must lie in the first pass of the hour that is repeated in autumn. No zone changes its clocks twice within
+// two days.
 func twinOf(t time.Time, zone *time.Location) (time.Time, bool) {
 	_, before := t.Add(-24 * time.Hour).In(zone).Zone()
 	_, after := t.Add(24 * time.Hour).In(zone).Zone()
@@ -83,8 +85,8 @@ func twinOf(t time.Time, zone *time.Location) (time.Time, bool) {
 	return twin, before > after && athoc.FormatTime(twin, zone) == athoc.FormatTime(t, zone)
 }
 
-// stale returns those whose duty is older than the given moment, whichever of two moments its text may mean, and counts those
-// whose status is no date.
+// stale returns the users whose duty began before the given moment, even by the later of two moments that its text may
+// mean. It also counts the users whose status is no date.
 func stale(all []observed, before time.Time) (old []observed, odd int) {
 	for _, s := range all {
 		if s.Odd {
@@ -97,8 +99,8 @@ func stale(all []observed, before time.Time) (old []observed, odd int) {
 	return old, odd
 }
 
-// requests cuts what was seen into requests that the resolver takes. Each has the moment before the earliest of its users was
-// asked for.
+// requests cuts the observations into requests that are small enough for the resolver. The Seen of each request is the
+// earliest moment at which AtHoc was asked for one of its users.
 func requests(all []observed, purpose control.ObservePurpose, apply bool) []control.ObserveRequest {
 	var out []control.ObserveRequest
 	size := 0
@@ -121,7 +123,7 @@ func requests(all []observed, purpose control.ObservePurpose, apply bool) []cont
 	return out
 }
 
-// askAll reports everything that was seen to the resolver, and puts its answers together.
+// askAll reports all observations to the resolver, and adds up its answers.
 func (ask Observe) askAll(ctx context.Context, all []observed, purpose control.ObservePurpose, apply bool) (sum control.ObserveAnswer, err error) {
 	for _, req := range requests(all, purpose, apply) {
 		answer, err := ask(ctx, req)

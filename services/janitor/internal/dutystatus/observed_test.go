@@ -62,7 +62,7 @@ func TestObservedStaleAndRequests(t *testing.T) {
 	require.Len(t, old, 2, "older, not as old")
 	assert.Equal(t, []string{"old", "TWICE"}, []string{old[0].User, old[1].User})
 
-	// In the hour that autumn repeats, the later of the two moments decides.
+	// In the hour that is repeated in autumn, the later of the two moments decides.
 	both := observe([]users.Person{person("a", "27/10/2024 01:30:00", noon)}, london(t))
 	second := time.Date(2024, 10, 27, 1, 30, 0, 0, time.UTC)
 	old, _ = stale(both, second)
@@ -70,7 +70,7 @@ func TestObservedStaleAndRequests(t *testing.T) {
 	old, _ = stale(both, second.Add(time.Second))
 	assert.Len(t, old, 1)
 
-	// Chunks, each with the earliest moment of its users.
+	// Each request has the earliest moment of its users.
 	var many []observed
 	for i := range control.MaxObserved + 1 {
 		many = append(many, observed{
@@ -86,7 +86,7 @@ func TestObservedStaleAndRequests(t *testing.T) {
 	assert.True(t, got[0].Apply)
 	assert.Empty(t, requests(nil, control.Expire, true))
 
-	// Long names make shorter chunks.
+	// Longer names make requests with fewer users.
 	long := strings.Repeat("ä", users.MaxText/2)
 	for i := range many {
 		many[i].User = long

@@ -16,7 +16,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// maxDiffering is how many users may always differ without the guard stopping a comparison from applying what it found.
+// maxDiffering is the number of differing users up to which the guard never stops a comparison from applying what it
+// found.
 const maxDiffering = 10
 
 // Reconciler compares what AtHoc holds with what it should hold, which the resolver knows.
@@ -26,7 +27,8 @@ type Reconciler struct {
 	Observe Observe
 	// Keep replaces the previous report.
 	Keep func(control.ReconcileAnswer) error
-	// Apply reports whether the clock's comparisons send what differs; MaxChange is the percentage of users that they may change.
+	// Apply reports whether comparisons by the clock send the statuses that differ. MaxChange is the percentage of the
+	// compared users that they may change.
 	Apply     bool
 	MaxChange int
 	Zone      *time.Location
@@ -35,7 +37,7 @@ type Reconciler struct {
 	Log       *slog.Logger
 }
 
-// guard returns why nothing may be applied, or "".
+// guard returns why nothing may be applied, or "" if it may.
 func guard(differing, compared, most int) string {
 	if differing <= maxDiffering || differing*100 <= most*compared {
 		return ""
@@ -43,7 +45,7 @@ func guard(differing, compared, most int) string {
 	return fmt.Sprintf("%d of %d users differ, which is more than %d %% (RECONCILE_MAX_CHANGE_PERCENT)", differing, compared, most)
 }
 
-// Reconcile compares once.
+// Reconcile makes one comparison. If it applies, it sends the statuses that differ.
 func (r *Reconciler) Reconcile(ctx context.Context, o *periodic.Run) (periodic.Result, error) {
 	report := control.ReconcileAnswer{Entry: o.Entry, Started: r.Now().UTC()}
 
@@ -89,7 +91,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, o *periodic.Run) (periodic.R
 	return res, err
 }
 
-// send asks the resolver to resend the wanted status of the users that differ, and returns those who still did.
+// send asks the resolver to resend the wanted status of the users that differ, and returns those whose status it
+// published.
 func (r *Reconciler) send(ctx context.Context, all []observed, findings []control.Finding) (map[string]bool, error) {
 	differ := map[string]bool{}
 	for _, f := range findings {
@@ -114,7 +117,7 @@ func (r *Reconciler) send(ctx context.Context, all []observed, findings []contro
 	return sent, err
 }
 
-// differing is the list, for operators, of the users that differ.
+// differing lists the users that differ, for operators.
 func (r *Reconciler) differing(all []observed, findings []control.Finding, sent map[string]bool) []control.DifferingUser {
 	texts := make(map[string]string, len(all))
 	for _, s := range all {
@@ -135,7 +138,7 @@ func (r *Reconciler) differing(all []observed, findings []control.Finding, sent 
 	return users
 }
 
-// end keeps, counts and logs what was found.
+// end stores, counts and logs the result of a comparison.
 func (r *Reconciler) end(report control.ReconcileAnswer, users, underWay int) periodic.Result {
 	if err := r.Keep(report); err != nil {
 		r.Log.Warn("the report of the comparison with AtHoc cannot be kept", "error", err)

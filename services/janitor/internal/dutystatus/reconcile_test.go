@@ -37,7 +37,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// comparing is a comparison with an AtHoc of the given users, of whom the resolver says that those in differ do.
+// comparing is a comparison with an AtHoc of the given number of users. The resolver reports that those in differ are
+// different.
 type comparing struct {
 	r      *Reconciler
 	report control.ReconcileAnswer
@@ -158,7 +159,7 @@ func TestReconcileThatFails(t *testing.T) {
 	require.ErrorIs(t, err, away)
 	assert.Zero(t, x.report, "the report before stays")
 
-	// What was applied before a failure is reported.
+	// What was applied before a failure is in the report.
 	x = newComparing(5000, some(20))
 	observe := x.r.Observe
 	x.r.Observe = func(ctx context.Context, req control.ObserveRequest) (control.ObserveAnswer, error) {

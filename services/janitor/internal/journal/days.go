@@ -1,6 +1,6 @@
 package journal
 
-// The hashes of the audit at the end of each day: an attacker who changes the audit has to change the journal as well.
+// The hashes of the audit at the end of each day. An attacker who changes the audit must change the journal as well.
 
 import (
 	"context"
@@ -15,10 +15,10 @@ import (
 	"bobosync/shared/pause"
 )
 
-// daysInterval is how often it is checked whether a day is over.
+// daysInterval is the time between two checks of whether a day is over.
 const daysInterval = time.Hour
 
-// Days notes in the journal where the chains of the audit ended each day.
+// Days records in the journal the hash at which each chain of the audit ended on each day.
 type Days struct {
 	JS      jetstream.JetStream
 	Journal *Journal
@@ -26,7 +26,7 @@ type Days struct {
 	Log     *slog.Logger
 }
 
-// Keep does so until ctx ends. What fails is logged and tried again; it returns no error.
+// Keep records the days that are over until ctx ends. It logs failures and tries again; it never returns an error.
 func (d Days) Keep(ctx context.Context) error {
 	for {
 		if err := d.close(ctx); err != nil && ctx.Err() == nil {
@@ -39,7 +39,7 @@ func (d Days) Keep(ctx context.Context) error {
 	}
 }
 
-// close notes the days that are over and not noted yet.
+// close records the days that are over and not yet in the journal.
 func (d Days) close(ctx context.Context) error {
 	chains, err := audit.LoadChains(ctx, d.JS)
 	if err != nil {
@@ -66,7 +66,7 @@ func (d Days) close(ctx context.Context) error {
 	return nil
 }
 
-// daysAfter leaves out the days up to the one that was noted last.
+// daysAfter returns the days after the last recorded one.
 func daysAfter(days []audit.Day, noted []control.JournalEntry) []audit.Day {
 	for len(days) > 0 && len(noted) > 0 && noted[0].Audit != nil && days[0].Date <= noted[0].Audit.Date {
 		days = days[1:]

@@ -1,6 +1,7 @@
 package journal
 
-// The entries in memory, in the order of their ids: what is listed, and which of them stand for several runs.
+// The entries in memory, in the order of their ids: which ones a request lists, and how one entry represents several
+// runs.
 
 import (
 	"encoding/json"
@@ -14,14 +15,15 @@ import (
 )
 
 const (
-	// listed is how many entries a request is answered with unless it says otherwise, maxListed the most of them.
+	// listed is the number of entries in an answer unless the request sets another, and maxListed the largest that it
+	// can set.
 	listed    = 200
 	maxListed = 1000
 	// answerBytes bounds an answer, well below the broker's limit of 1 MB for a message.
 	answerBytes = 512 << 10
 )
 
-// timesCount is the count, in an entry, of the runs that it stands for if they are more than one.
+// timesCount is the key, in an entry's counts, for the number of runs that it represents, if they are more than one.
 const timesCount = "times"
 
 // entry is an entry with its sequence in the stream.
@@ -30,7 +32,7 @@ type entry struct {
 	seq uint64
 }
 
-// entries are sorted by id.
+// entries are the journal's entries, sorted by id.
 type entries []entry
 
 func byID(e entry, id string) int { return strings.Compare(e.ID, id) }
@@ -48,7 +50,7 @@ func (all entries) get(id string) (entry, bool) {
 	return all[i], true
 }
 
-// put adds an entry, or replaces the one with its id.
+// put adds an entry, or replaces the entry with the same id.
 func (all *entries) put(e entry) {
 	i, ok := slices.BinarySearchFunc(*all, e.ID, byID)
 	if ok {
@@ -65,7 +67,8 @@ func (all *entries) remove(id string) {
 	}
 }
 
-// merge returns the last entry of e's kind before e, made to stand for e too, if it says the same.
+// merge reports whether the last entry of e's kind before e says the same as e, and neither has an operator. If so, it
+// returns that entry, changed so that it represents e as well.
 func (all entries) merge(e control.JournalEntry) (control.JournalEntry, bool) {
 	end, _ := slices.BinarySearchFunc(all, e.ID, byID)
 	for _, before := range slices.Backward(all[:end]) {
@@ -89,7 +92,7 @@ func (all entries) merge(e control.JournalEntry) (control.JournalEntry, bool) {
 	return e, false
 }
 
-// list answers a request.
+// list returns the entries that a request asks for, newest first.
 func (all entries) list(req control.JournalRequest) (control.JournalAnswer, error) {
 	answer := control.JournalAnswer{Entries: []control.JournalEntry{}}
 
@@ -126,7 +129,8 @@ func (all entries) list(req control.JournalRequest) (control.JournalAnswer, erro
 	return answer, nil
 }
 
-// indexBefore returns the entries that a request may mean.
+// indexBefore returns the entries that a request's ID or Before allows: the entry with that id, if there is one, those
+// before it, or all.
 func (all entries) indexBefore(req control.JournalRequest) (entries, error) {
 	id := req.ID
 	if id == "" {

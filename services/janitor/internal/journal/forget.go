@@ -14,7 +14,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Forget takes a worker out of the entries, of the last comparison and of what the last refresh of the mapping found.
+// Forget erases a worker from the entries, from the last comparison and from the findings of the last refresh of the
+// mapping.
 func (j *Journal) Forget(ctx context.Context, n erase.Names) (answer control.ForgetAnswer, err error) {
 	if answer.Entries, err = j.forgetInEntries(ctx, n); err != nil {
 		return answer, err
@@ -36,7 +37,8 @@ func (j *Journal) Forget(ctx context.Context, n erase.Names) (answer control.For
 	return answer, nil
 }
 
-// forgetInReports holds the lock throughout: a newer report would else be replaced by what is left of the last.
+// forgetInReports holds the lock throughout: otherwise a newer report could be overwritten with the rest of the
+// previous one.
 func (j *Journal) forgetInReports(n erase.Names) (changed int, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -96,7 +98,7 @@ func (j *Journal) forgetInEntries(ctx context.Context, n erase.Names) (changed i
 	return changed, nil
 }
 
-// without returns what was found, without a person.
+// without returns the findings without the groups that mention a person.
 func (f Findings) without(n erase.Names) Findings {
 	f.Ambiguous = maps.Clone(f.Ambiguous)
 	maps.DeleteFunc(f.Ambiguous, func(id string, users []string) bool { return n.Are(id) || slices.ContainsFunc(users, n.Are) })

@@ -1,13 +1,13 @@
-// Package journal records what the janitor did, what operators did, and what the last comparison found. It is for operators to
-// read; nothing that the janitor does depends on it.
+// Package journal records what the janitor did, what operators did, and what the last comparison found. It is for
+// operators to read; nothing that the janitor does depends on it.
 //
-// It lies in the stream JOURNAL, one message for each of these subjects:
+// It is kept in the stream JOURNAL, one message for each of these subjects:
 //
-//	bobo.journal.entry.<UUIDv7>   control.JournalEntry as it stands; the order of the ids is that of beginning
+//	bobo.journal.entry.<UUIDv7>   control.JournalEntry in its latest form; the ids sort by when the entries began
 //	bobo.journal.mapping          Findings of the last refresh
 //	bobo.journal.comparison.<n>   part n, from 0, of the last comparison
 //
-// The instance that leads is the only one that writes, so it reads the stream once and answers from memory.
+// Only the leader writes to it, so the leader reads the stream once and answers from memory.
 package journal
 
 import (
@@ -37,18 +37,20 @@ type Journal struct {
 	mu sync.Mutex
 	contents
 
-	// held is the last comparison, without its users, if it sent nothing although it was to. It is read without a wait for the broker.
+	// held is the last comparison, without its users, if it should have sent statuses but the guard held them back. It
+	// can be read without waiting for the broker.
 	held atomic.Pointer[control.ReconcileAnswer]
 }
 
-// contents are what the journal holds.
+// contents is what the journal holds.
 type contents struct {
 	entries    entries
 	findings   Findings
 	comparison control.ReconcileAnswer
 }
 
-// Open reads the journal. Runs that have no end there were cut off with the previous leader, and count as interrupted.
+// Open reads the journal. Entries without an end belong to runs that were cut off with the previous leader; Open ends
+// them as interrupted.
 func Open(ctx context.Context, js jetstream.JetStream, pub *bus.Publisher, now func() time.Time, log *slog.Logger) (*Journal, error) {
 	j := &Journal{storage: &storage{js: js, pub: pub, lost: make(chan error, 1)}, now: now}
 	var err error
@@ -65,7 +67,7 @@ func Open(ctx context.Context, js jetstream.JetStream, pub *bus.Publisher, now f
 	return j, j.Interrupt()
 }
 
-// Lost waits until a write finds no stream, which is an error, or until ctx ends.
+// Lost returns an error as soon as a write finds that the stream is gone, or nil when ctx ends.
 func (j *Journal) Lost(ctx context.Context) error {
 	select {
 	case err := <-j.storage.lost:
@@ -75,7 +77,7 @@ func (j *Journal) Lost(ctx context.Context) error {
 	}
 }
 
-// store stores an entry in place of what the stream holds of it. The caller holds j.mu.
+// store stores an entry, replacing the stream's previous version of it. The caller holds j.mu.
 func (j *Journal) store(ctx context.Context, e control.JournalEntry) error {
 	seq, err := j.storage.publish(ctx, topology.JournalEntrySubject(e.ID), e)
 	if err != nil {
@@ -98,7 +100,7 @@ func (j *Journal) remove(ctx context.Context, e entry) error {
 	return nil
 }
 
-// Interrupt ends all entries that have no end.
+// Interrupt ends all open entries as interrupted.
 func (j *Journal) Interrupt() error {
 	ctx, cancel := writing()
 	defer cancel()
@@ -117,7 +119,8 @@ func (j *Journal) Interrupt() error {
 	return errors.Join(errs...)
 }
 
-// Begin stores an entry for what begins now and returns its id. An entry that has an end already is stored as it is.
+// Begin stores an entry for something that begins now and returns its id. An entry that already has an end is stored
+// as it is.
 func (j *Journal) Begin(e control.JournalEntry) (string, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -140,17 +143,17 @@ func (j *Journal) Begin(e control.JournalEntry) (string, error) {
 	return e.ID, j.store(ctx, e)
 }
 
-// Result is how something ended that the journal records.
+// Result is the result of a run, as the journal records it.
 type Result struct {
 	Outcome string
 	Counts  map[string]int
 	Text    string
 	Error   string
-	// Again: the previous run did not succeed either. If its entry says the same, it stands for this run too.
+	// Again: the previous run failed too. If its entry says the same, it represents this run as well.
 	Again bool
 }
 
-// End ends an entry that Begin stored.
+// End ends an entry that Begin stored. With r.Again it may merge the entry into the previous one.
 func (j *Journal) End(id string, r Result) error {
 	ctx, cancel := writing()
 	defer cancel()
@@ -182,7 +185,7 @@ func (j *Journal) List(req control.JournalRequest) (control.JournalAnswer, error
 	return j.entries.list(req)
 }
 
-// Prune deletes what has ended and began before the given moment, and returns how many entries that were.
+// Prune deletes the entries that have ended and that began before the given moment, and returns their number.
 func (j *Journal) Prune(ctx context.Context, before time.Time) (pruned int, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// clock is a clock that stands still until it is told not to.
+// clock is a clock that stands still until pass is called.
 type clock struct{ now time.Time }
 
 func (c *clock) Now() time.Time { return c.now }
@@ -40,7 +40,7 @@ func newFixture(t *testing.T) fixture {
 	return f
 }
 
-// open opens the journal as an instance does that begins to lead.
+// open opens the journal as a new leader does.
 func (f fixture) open(t *testing.T) *Journal {
 	t.Helper()
 
@@ -53,7 +53,7 @@ func (f fixture) open(t *testing.T) *Journal {
 	return j
 }
 
-// requireSame compares a journal with what another instance reads in the stream.
+// requireSame compares a journal with what another instance reads from the stream.
 func (f fixture) requireSame(t *testing.T, j *Journal) {
 	t.Helper()
 	other := f.open(t)
@@ -116,7 +116,7 @@ func TestWhatWasUnderWayAtTheEndIsInterrupted(t *testing.T) {
 
 	f.c.pass(time.Hour)
 
-	next := f.open(t) // as a kill of the first leaves it
+	next := f.open(t) // the stream is as a kill of the first instance leaves it
 	got := list(t, next, control.JournalRequest{}).Entries
 	require.Len(t, got, 2)
 	assert.Equal(t, cut, got[0].ID)
@@ -130,7 +130,8 @@ func TestWhatWasUnderWayAtTheEndIsInterrupted(t *testing.T) {
 	f.requireSame(t, next)
 }
 
-// TestTheBrokersLossIsNoticed: the journal in memory stays, and who keeps it learns that its stream is to be recreated.
+// TestTheBrokersLossIsNoticed checks that the journal in memory stays, and that Lost reports that the stream must be
+// recreated.
 func TestTheBrokersLossIsNoticed(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -148,7 +149,7 @@ func TestTheBrokersLossIsNoticed(t *testing.T) {
 	require.NoError(t, j.Lost(ctx))
 }
 
-// TestAMessageThatCannotBeReadIsLeftOut: one entry of another version is not worth all others.
+// TestAMessageThatCannotBeReadIsLeftOut checks that one entry of another version does not make the others unreadable.
 func TestAMessageThatCannotBeReadIsLeftOut(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -183,8 +184,8 @@ func TestTheSameFailureAgainIsOneEntry(t *testing.T) {
 	assert.Equal(t, map[string]int{"times": 3, "users": 1}, got[0].Counts)
 
 	fail(control.JobCleanup, "", "403", true)     // another failure
-	fail(control.JobCleanup, "", "403", false)    // there was a success between
-	fail(control.JobCleanup, "jane", "403", true) // somebody may look for this one
+	fail(control.JobCleanup, "", "403", false)    // there was a success in between
+	fail(control.JobCleanup, "jane", "403", true) // somebody may look this one up
 	fail(control.JobCleanup, "", "403", true)
 	assert.Len(t, list(t, j, control.JournalRequest{Kind: control.JobCleanup}).Entries, 5)
 	f.requireSame(t, j)
@@ -354,7 +355,8 @@ func TestFindingsThatAreTooLongAreCut(t *testing.T) {
 	assert.Equal(t, 13, cut.Left)
 }
 
-// TestAWorkerIsForgotten: nothing of what the journal holds and answers names him, all else is as it was, and so it is when it is read again.
+// TestAWorkerIsForgotten checks that nothing in the journal or its answers names the worker any more, and that
+// everything else is unchanged, also when it is read again.
 func TestAWorkerIsForgotten(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -391,7 +393,8 @@ func TestAWorkerIsForgotten(t *testing.T) {
 	require.Zero(t, again.Entries)
 }
 
-// TestAReportThatComesWhileAWorkerIsForgottenStays: what is left of the one before does not take its place.
+// TestAReportThatComesWhileAWorkerIsForgottenStays checks that what is left of the previous report does not replace
+// the new one.
 func TestAReportThatComesWhileAWorkerIsForgottenStays(t *testing.T) {
 	t.Parallel()
 

@@ -16,28 +16,29 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Findings are what the last refresh of the mapping found in AtHoc that an operator may want to fix. Employee ids and
-// usernames in it are personal data.
+// Findings are what the last refresh of the mapping found in AtHoc that an operator may want to fix. The employee ids
+// and usernames in it are personal data.
 type Findings struct {
-	// Users counts AtHoc's users, each once, Without those who have no employee id, and Unusable those whose name is empty, or whose
-	// name or id is too long to be one or has characters that nobody can see.
+	// Users counts AtHoc's users that have a usable name, each once. Without counts those that have no employee id.
+	// Unusable counts those whose name is empty, and those whose name or id is too long or has invisible characters.
 	Users    int `json:"users"`
 	Without  int `json:"without"`
 	Unusable int `json:"unusable"`
-	// Ambiguous are employee ids that several users have, with those users. None of them gets the id's duty status.
+	// Ambiguous maps each employee id that several users have to these users. None of them gets the id's duty status.
 	Ambiguous map[string][]string `json:"ambiguous,omitempty"`
-	// Alike are groups of employee ids that differ only in blanks or leading zeros. They count as different ids, but one of a group
-	// is likely to be misspelt.
+	// Alike holds groups of employee ids that differ only in blanks or leading zeros. They count as different ids, but
+	// one id of each group is probably misspelt.
 	Alike [][]string `json:"alike,omitempty"`
-	// Left counts what of Ambiguous and Alike is left out, as there is too much of it for a message.
+	// Left is the number of entries of Ambiguous and Alike that were left out because they do not fit into a message.
 	Left int `json:"left,omitempty"`
 }
 
-// fit drops the names that would take more than most bytes.
+// fit returns the findings without the entries of Ambiguous and Alike that would exceed most bytes, and counts them in
+// Left.
 func (f Findings) fit(most int) Findings {
 	size := func(texts ...string) (n int) {
 		for _, t := range texts {
-			quoted, _ := json.Marshal(t) // there is no string that it cannot write
+			quoted, _ := json.Marshal(t) // a string can always be marshalled
 			n += len(quoted) + len(":[],")
 		}
 
@@ -88,28 +89,28 @@ func (j *Journal) setFindings(f Findings) error {
 	return nil
 }
 
-// Findings returns those of the last refresh; they are zero if there was none.
+// Findings returns the findings of the last refresh, or the zero value if there was none.
 func (j *Journal) Findings() Findings {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.findings
 }
 
-// part is a part of a comparison, in a message of its own. Report holds the part's users.
+// part is one message of a comparison. Report holds this part's users.
 type part struct {
 	Report control.ReconcileAnswer `json:"report"`
 	Index  int                     `json:"index"`
 	Parts  int                     `json:"parts"`
 }
 
-// cut cuts a comparison into parts that the broker takes.
+// cut cuts a comparison into parts that fit into a message.
 func cut(report control.ReconcileAnswer) []part {
 	head := report
 	head.Users, head.Next = nil, 0
 	parts := []part{{Report: head}}
 	size := 0
 	for _, user := range report.Users {
-		data, _ := json.Marshal(user) // it holds nothing that cannot be written
+		data, _ := json.Marshal(user) // the type has nothing that cannot be marshalled
 		if size += len(data) + len(","); size > answerBytes {
 			parts, size = append(parts, part{Report: head, Index: len(parts)}), len(data)
 		}
@@ -125,7 +126,8 @@ func cut(report control.ReconcileAnswer) []part {
 	return parts
 }
 
-// whole puts a comparison together. Parts of an older and longer one come after the last part.
+// whole joins the parts of a comparison. Parts that are left over from an older, longer comparison have higher indexes
+// and are ignored.
 func whole(parts []part) (report control.ReconcileAnswer) {
 	slices.SortFunc(parts, func(a, b part) int { return a.Index - b.Index })
 
@@ -141,7 +143,7 @@ func whole(parts []part) (report control.ReconcileAnswer) {
 	return report
 }
 
-// SetComparison replaces the comparison; its Users are all who differ. It is stored whole or not at all.
+// SetComparison replaces the comparison. Its Users are all users that differ. It is stored as a whole or not at all.
 func (j *Journal) SetComparison(report control.ReconcileAnswer) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -179,7 +181,7 @@ func (j *Journal) setComparison(report control.ReconcileAnswer) error {
 	return nil
 }
 
-// keepComparison replaces the comparison in memory. The caller holds j.mu, or is alone.
+// keepComparison replaces the comparison in memory. The caller holds j.mu, unless nobody else has j yet.
 func (j *Journal) keepComparison(report control.ReconcileAnswer) {
 	j.comparison = report
 	if report.Held == "" {
@@ -187,15 +189,16 @@ func (j *Journal) keepComparison(report control.ReconcileAnswer) {
 		return
 	}
 
-	report.Users = []control.DifferingUser{} // JSON's null is no list
+	report.Users = []control.DifferingUser{} // an empty list rather than JSON's null
 	j.held.Store(&report)
 }
 
-// Held returns the last comparison, without its users, if it sent nothing although it was to; else nil.
+// Held returns the last comparison, without its users, if it should have sent statuses but the guard held them back;
+// otherwise nil.
 func (j *Journal) Held() *control.ReconcileAnswer { return j.held.Load() }
 
-// Comparison returns the last comparison with those of its users who come after an index in the list, as many as fit into an
-// answer. It is zero if there was none.
+// Comparison returns the last comparison with its users from index after on, as many as fit into an answer. It returns
+// the zero value if there was none.
 func (j *Journal) Comparison(after int) (control.ReconcileAnswer, error) {
 	if after < 0 {
 		return control.ReconcileAnswer{}, control.Refuse("a list has no place %d", after)

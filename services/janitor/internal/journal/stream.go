@@ -1,6 +1,6 @@
 package journal
 
-// The stream of the journal: how it is read, and how it is written.
+// The journal's stream: how it is read and written.
 
 import (
 	"context"
@@ -22,20 +22,20 @@ import (
 const (
 	// writeTimeout is how long the broker may take to store an entry.
 	writeTimeout = 5 * time.Second
-	// loadBatch is how many messages are asked for at once when the journal is read.
+	// loadBatch is the number of messages that one request fetches when the journal is read.
 	loadBatch = 1000
 )
 
-// storage is the journal's stream with what writes it. It is safe for concurrent use.
+// storage reads and writes the journal's stream. It is safe for concurrent use.
 type storage struct {
 	js     jetstream.JetStream
 	pub    *bus.Publisher
 	stream jetstream.Stream
-	// lost gets the error of a write for which there was no stream.
+	// lost receives the error of a write that found no stream.
 	lost chan error
 }
 
-// read reads the whole stream. What cannot be read of it is logged and left out.
+// read reads the whole stream. It logs messages that cannot be read, and skips them.
 func (s *storage) read(ctx context.Context, log *slog.Logger) (c contents, err error) {
 	var parts []part
 	for seq, last := uint64(1), s.stream.CachedInfo().State.LastSeq; seq <= last; {
@@ -71,7 +71,7 @@ func (s *storage) read(ctx context.Context, log *slog.Logger) (c contents, err e
 	return c, nil
 }
 
-// take adds a message that was read.
+// take adds one message of the stream.
 func (c *contents) take(m *jetstream.RawStreamMsg, parts *[]part) error {
 	switch {
 	case strings.HasPrefix(m.Subject, topology.JournalEntrySubject("")):
@@ -97,7 +97,8 @@ func (c *contents) take(m *jetstream.RawStreamMsg, parts *[]part) error {
 	}
 }
 
-// writing bounds a write. It is not bound to any job's context: what was cut off is worth an entry.
+// writing returns the context of a write. It does not derive from a job's context: a run that was cut off should still
+// get its entry.
 func writing() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), writeTimeout)
 }
@@ -117,13 +118,13 @@ func (s *storage) publish(ctx context.Context, subject string, v any) (uint64, e
 	return ack.Sequence, nil
 }
 
-// failed wraps the error of a write, and reports a stream that is gone.
+// failed wraps the error of a write. If the stream is gone, it also sends the error to lost.
 func (s *storage) failed(err error) error {
 	err = fmt.Errorf("write the journal: %w", err)
 	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, jetstream.ErrStreamNotFound) {
 		select {
 		case s.lost <- err:
-		default: // it is known
+		default: // an error is already waiting
 		}
 	}
 

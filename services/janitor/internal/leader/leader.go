@@ -1,4 +1,4 @@
-// Package leader elects one janitor at a time as the leader: it holds a lease, the others follow.
+// Package leader elects one janitor at a time as the leader: the leader holds a lease, the others follow.
 package leader
 
 import (
@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// Key is the key, in the leases' bucket, that the leader holds.
+	// Key is the key of the leader's lease in the bucket of leases.
 	Key = "janitor"
 	// followerPollInterval is how often a follower tries to take the lease.
 	followerPollInterval = 2 * time.Second
-	// releaseTimeout is how long renewing the lease, or giving it back, may take when the process ends.
+	// releaseTimeout bounds the renewal and the release of the lease when the process ends.
 	releaseTimeout = 5 * time.Second
-	// minRenewWait is the least time between two attempts to renew the lease.
+	// minRenewWait is the shortest time between two attempts to renew the lease.
 	minRenewWait = 100 * time.Millisecond
 )
 
@@ -32,10 +32,10 @@ type Leadership struct {
 	until time.Time
 }
 
-// New returns the leadership of a process that follows.
+// New returns the leadership of a process that does not lead yet.
 func New(log *slog.Logger) *Leadership { return &Leadership{log: log} }
 
-// Check returns an error if another process may lead by now.
+// Check returns an error if another process may be the leader by now.
 func (l *Leadership) Check() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -54,8 +54,8 @@ func (l *Leadership) extend(held *lease.Lease) {
 	l.until = held.Until()
 }
 
-// Lead waits until no other process leads, and then does work for as long as it leads. Work must return soon after its ctx
-// ends. It returns nil when ctx has ended, and otherwise why it cannot go on.
+// Lead waits until it becomes the leader, and then runs work for as long as it leads. Work must return soon after its
+// context ends. Lead returns nil when ctx has ended, and otherwise the reason why it cannot go on.
 func (l *Leadership) Lead(ctx context.Context, keeper *lease.Keeper, work func(context.Context) error) error {
 	held, err := l.acquire(ctx, keeper)
 	if err != nil || held == nil {
@@ -84,7 +84,7 @@ func (l *Leadership) Lead(ctx context.Context, keeper *lease.Keeper, work func(c
 	return unlessEnded(ctx, errors.Join(lost, err))
 }
 
-// acquire takes the lease, or returns nil when ctx has ended.
+// acquire takes the lease. It returns nil when ctx has ended.
 func (l *Leadership) acquire(ctx context.Context, keeper *lease.Keeper) (*lease.Lease, error) {
 	for logged := false; ctx.Err() == nil; logged = true {
 		held, err := keeper.Take(ctx, Key)
@@ -97,13 +97,13 @@ func (l *Leadership) acquire(ctx context.Context, keeper *lease.Keeper) (*lease.
 			l.log.Info("another instance is the leader; this one is a follower")
 		}
 
-		_ = pause.For(ctx, followerPollInterval) // the loop looks at ctx
+		_ = pause.For(ctx, followerPollInterval) // the loop checks ctx
 	}
 
 	return nil, nil
 }
 
-// renewUntilLost renews the lease until ctx ends, or until the lease is lost.
+// renewUntilLost renews the lease until ctx ends or the lease is lost.
 func (l *Leadership) renewUntilLost(ctx context.Context, held *lease.Lease) error {
 	timer := time.NewTimer(renewIn(held))
 	defer timer.Stop()
@@ -127,11 +127,11 @@ func (l *Leadership) renewUntilLost(ctx context.Context, held *lease.Lease) erro
 	}
 }
 
-// renewIn is how soon a lease is to be renewed; one that took long to get may have ended already.
+// renewIn returns how soon a lease should be renewed. A lease that took long to acquire may already have ended.
 func renewIn(l *lease.Lease) time.Duration { return max(time.Until(l.Until())/3, minRenewWait) }
 
-// renew renews a lease, also if ctx ends meanwhile: a stop between the broker's renewal and its answer would leave a lease behind that
-// cannot be released.
+// renew renews a lease even if ctx ends meanwhile. If a stop cut the renewal off before the broker's answer, the lease
+// left behind could not be released.
 func renew(ctx context.Context, l *lease.Lease) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(releaseTimeout, time.Until(l.Until())))
 	defer cancel()
@@ -147,7 +147,7 @@ func (l *Leadership) release(ctx context.Context, held *lease.Lease) {
 	}
 }
 
-// unlessEnded returns err, or nil if ctx has ended: then the failure is a result of that.
+// unlessEnded returns err, or nil if ctx has ended, because then the failure is a result of that.
 func unlessEnded(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		return err

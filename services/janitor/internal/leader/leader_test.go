@@ -12,7 +12,8 @@ import (
 	"bobosync/shared/lease"
 )
 
-// TestALeaseThatEndsBeforeItIsKeptIsLost: the broker's answer to the one who takes it was long in coming.
+// TestALeaseThatEndsBeforeItIsKeptIsLost checks a lease that has ended by the time the broker's answer to its
+// acquisition arrives.
 func TestALeaseThatEndsBeforeItIsKeptIsLost(t *testing.T) {
 	t.Parallel()
 	server := bustest.Start(t)

@@ -1,7 +1,8 @@
-// Package mapping makes the mapping of employee ids to AtHoc users, guards it against mistakes, and puts it into force.
+// Package mapping builds the mapping of employee ids to AtHoc users, guards it against mistakes, and puts it into
+// force.
 package mapping
 
-// How the mapping is built from AtHoc's users, named by its content, and cut into messages.
+// How the mapping is built from AtHoc's users, hashed, and cut into messages.
 
 import (
 	"crypto/sha256"
@@ -23,12 +24,12 @@ import (
 const (
 	chunkUsers = 5000
 	chunkBytes = 700_000
-	// chunkFrame is more than a chunk takes without its users.
+	// chunkFrame is more than the bytes of a chunk without its users.
 	chunkFrame = 400
 )
 
-// build makes the mapping employee id → username. Blanks around an id do not count, leading zeros do. Usernames are
-// compared without regard to case; of a user who comes twice, what comes last counts.
+// build returns the mapping employee id → username, and its findings. Blanks around an id are ignored, leading zeros
+// are not. Usernames are compared without regard to case. If a user occurs twice, the last occurrence counts.
 func build(people []users.Person) (map[string]string, journal.Findings) {
 	f := journal.Findings{Ambiguous: map[string][]string{}}
 	owners := map[string][]string{}
@@ -59,10 +60,11 @@ func build(people []users.Person) (map[string]string, journal.Findings) {
 	return mapping, f
 }
 
-// invisible characters are in no employee id: ingest rejects rows with such.
+// invisible reports whether c cannot be seen. No employee id has such characters: ingest rejects rows that have them.
 func invisible(c rune) bool { return !unicode.IsGraphic(c) }
 
-// lastOfEach returns each user once, in the order of their first coming.
+// lastOfEach returns the last occurrence of each user, in the order of their first occurrences. It counts users and
+// unusable names in f.
 func lastOfEach(people []users.Person, f *journal.Findings) []users.Person {
 	at := make(map[string]int, len(people))
 	var once []users.Person
@@ -108,7 +110,7 @@ func alike(owners map[string][]string) [][]string {
 	return out
 }
 
-// bareID is an id without what people write or leave out at will.
+// bareID returns an id without the blanks and leading zeros that people write or leave out at will.
 func bareID(id string) string {
 	id = strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {
@@ -123,7 +125,7 @@ func bareID(id string) string {
 	return "0"
 }
 
-// hashOf names the content of a mapping: equal for equal mappings only.
+// hashOf returns the hash of a mapping's content, which is equal only for equal mappings.
 func hashOf(mapping map[string]string) string {
 	h := sha256.New()
 	var size [4]byte
@@ -141,7 +143,8 @@ func hashOf(mapping map[string]string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// chunksOf cuts a mapping into messages that the broker takes, in the order of the ids. An empty one is one message.
+// chunksOf cuts a mapping into messages that the broker accepts, in the order of the ids. An empty mapping is one
+// message.
 func chunksOf(mapping map[string]string, snapshot string, taken time.Time) []event.MappingChunk {
 	var chunks []event.MappingChunk
 	size := chunkBytes

@@ -16,7 +16,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// person is an AtHoc user in few letters.
+// person is a short form of an AtHoc user.
 type person struct{ username, collar string }
 
 func read(people []person) []users.Person {
@@ -70,7 +70,7 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// people draws users whose ids and names collide often.
+// people generates users whose ids and names often collide.
 func people() *rapid.Generator[[]person] {
 	id := rapid.StringMatching(`( |\t)?0{0,2}[1-3]{0,2}( )?`)
 	user := rapid.StringMatching(`[abAB]{0,3}`)
@@ -86,7 +86,7 @@ func TestBuildGivesAnIDToItsOnlyOwner(t *testing.T) {
 		in := people().Draw(t, "people")
 		mapping, found := build(read(in))
 
-		final := map[string]person{} // what each user's last record says
+		final := map[string]person{} // each user's last record
 		for _, p := range in {
 			if p.username != "" {
 				final[strings.ToLower(p.username)] = p
@@ -203,7 +203,7 @@ func TestChunksHoldEverythingOnceAndFitIntoMessages(t *testing.T) {
 
 func TestUsernamesAreComparedAsTheTopologyDoes(t *testing.T) {
 	t.Parallel()
-	// Were they not, a user with two ids could be on two lanes.
+	// Otherwise a user with two ids could be in two partitions.
 	_, found := build(read([]person{{"ÄRZTIN", "1"}, {"ärztin", "2"}}))
 	assert.Equal(t, 1, found.Users)
 	assert.Equal(t, topology.NormalUsername("ÄRZTIN"), topology.NormalUsername("ärztin"))

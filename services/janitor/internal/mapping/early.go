@@ -1,6 +1,6 @@
 package mapping
 
-// When so many unmapped workers have shown up that the next refresh should not be waited for.
+// When so many unmapped workers have shown up that the mapping is refreshed before its time.
 
 import (
 	"context"
@@ -14,24 +14,25 @@ import (
 )
 
 const (
-	// earlyGap is the least time between a try to refresh the mapping and an early one.
+	// earlyGap is the shortest time between an attempt to refresh the mapping and an early refresh.
 	earlyGap = time.Hour
-	// earlyMin is the least number of unmapped workers that an early refresh is made for, earlyPercent that in percent of the
-	// mapping.
+	// An early refresh needs at least earlyMin new unmapped workers, and at least as many as earlyPercent of the
+	// mapped employee ids.
 	earlyMin     = 10
 	earlyPercent = 1
 )
 
-// stats are what an early refresh depends on.
+// stats are the numbers and times that decide about an early refresh.
 type stats struct {
-	// refreshed is the end of the last refresh of the mapping in force, attempted that of the last try.
+	// refreshed is when the mapping in force was last refreshed. attempted is the end of the last attempt.
 	refreshed, attempted time.Time
-	// unmapped counts the workers without an AtHoc user, mapped the employee ids in the mapping, of which the resolver knows.
+	// unmapped is the number of workers without an AtHoc user, and mapped the number of employee ids in the mapping,
+	// both as the resolver counts them.
 	unmapped, mapped int
 }
 
-// early reports whether so many workers without an AtHoc user have shown up since the last refresh that the next one should not be
-// waited for, and what to remember for the next time.
+// early reports whether so many workers without an AtHoc user have shown up since the last refresh that the mapping
+// should be refreshed now. It also returns the state to keep for the next check.
 func early(now time.Time, before state.Unmapped, c stats) (next state.Unmapped, due bool) {
 	if !before.Refreshed.Equal(c.refreshed) || c.unmapped < before.Workers {
 		return state.Unmapped{Refreshed: c.refreshed, Workers: c.unmapped}, false
@@ -50,13 +51,13 @@ func early(now time.Time, before state.Unmapped, c stats) (next state.Unmapped, 
 type Watcher struct {
 	Job   *periodic.Job
 	State *state.Store
-	// Every is how often the resolver is asked.
+	// Every is the time between two checks.
 	Every time.Duration
-	// Resolvers asks all resolvers for their states.
+	// Resolvers asks all resolvers for their state.
 	Resolvers func(context.Context) ([]control.ResolverState, error)
-	// Record reads the note on the mapping in force.
+	// Record loads the record of the mapping in force, and its revision.
 	Record func(context.Context) (Record, uint64, error)
-	// Begin makes the journal entry of the early refresh.
+	// Begin begins the journal entry of the early refresh.
 	Begin func(*periodic.Run) (string, error)
 	Now   func() time.Time
 	Log   *slog.Logger
@@ -72,7 +73,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	})
 }
 
-// check asks for a refresh if one is due early.
+// check requests a refresh if one is due early.
 func (w *Watcher) check(ctx context.Context) error {
 	rec, _, err := w.Record(ctx)
 	if err != nil || rec.Snapshot == "" {
@@ -85,7 +86,7 @@ func (w *Watcher) check(ctx context.Context) error {
 	}
 
 	for _, s := range states {
-		// A resolver that does not use the mapping yet would count workers who are in it.
+		// A resolver that does not use this mapping yet would also count workers who are in it.
 		if s.Recovered && s.Snapshot == rec.Snapshot {
 			return w.judge(ctx, stats{
 				refreshed: rec.Refreshed, attempted: w.Job.Attempted(), unmapped: s.Unmapped, mapped: s.Mapped,

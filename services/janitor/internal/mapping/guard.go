@@ -1,6 +1,6 @@
 package mapping
 
-// What a new mapping does to the one in force, and when a person has to approve that.
+// What a new mapping changes, and when a person must approve the change.
 
 import (
 	"errors"
@@ -13,15 +13,15 @@ import (
 	"bobosync/shared/control"
 )
 
-// ErrHeld means that a mapping was fetched and is not put into force before an operator approves it: it is empty, or too many of
-// the employee ids that are mapped would have no user or another one. That is far more likely a mistake than the truth, and would
-// stop the duty statuses of all these workers, or show them for somebody else.
+// ErrHeld means that a mapping was fetched but is not put into force before an operator approves it: it is empty, or
+// too many of the mapped employee ids would lose their user or get another one. That is far more likely to be a
+// mistake than the truth, and would stop the duty statuses of all these workers, or show them for somebody else.
 var ErrHeld = errors.New("the mapping is held back")
 
-// change is what one mapping changes in the previous one.
+// change counts the differences between the previous mapping and a new one.
 type change struct{ before, after, added, changed, removed int }
 
-// compare returns what the mapping after changes in the one before.
+// compare counts the changes from one mapping to another.
 func compare(before, after map[string]string) change {
 	c := change{before: len(before), after: len(after)}
 	for id, user := range after {
@@ -38,13 +38,14 @@ func compare(before, after map[string]string) change {
 	return c
 }
 
-// sinceLost is the change where the stream has lost the mapping in force, of which the size alone is known; 0 if there was none. The resolver
-// goes on with the one that was lost.
+// sinceLost returns the change if the stream has lost the mapping in force, of which only the size is known; size is 0
+// if there was none. It assumes that as many ids as possible stay. The resolver goes on with the lost mapping.
 func (c change) sinceLost(size int) change {
 	return change{before: size, after: c.after, added: max(c.after-size, 0), removed: max(size-c.after, 0)}
 }
 
-// keepDifference keeps what a mapping that is held back would change.
+// keepDifference stores what a mapping that is held back would change. The hash is that of the mapping that is held
+// back.
 func (r *Refresher) keepDifference(hash string, before, after map[string]string) {
 	d := differences(before, after)
 	d.ID = state.HeldID(hash)
@@ -55,7 +56,8 @@ func (r *Refresher) keepDifference(hash string, before, after map[string]string)
 	r.differs, r.difference = hash, d
 }
 
-// Difference returns what a mapping that is held back would change.
+// Difference returns what the mapping that is held back would change. It refuses if none is held back, or if the list
+// was lost in a restart.
 func (r *Refresher) Difference(h *state.Held) (control.MappingDifference, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,7 +72,8 @@ func (r *Refresher) Difference(h *state.Held) (control.MappingDifference, error)
 	}
 }
 
-// differences lists whose user is taken away, and who gets another one, by employee id.
+// differences lists, by employee id, which ids would lose their user and which would get another one, at most
+// control.MaxMappingChanges of each.
 func differences(before, after map[string]string) control.MappingDifference {
 	d := control.MappingDifference{Removed: []control.MappingChange{}, Changed: []control.MappingChange{}}
 	for _, id := range slices.Sorted(maps.Keys(before)) {
@@ -86,8 +89,8 @@ func differences(before, after map[string]string) control.MappingDifference {
 	return d
 }
 
-// guard returns why a change needs an approval, or "". Most is the percentage of ids that may lose their user without one, those
-// that get another user included.
+// guard returns why a change needs an approval, or "" if it needs none. Most is the percentage of ids that may lose
+// their user or get another one without an approval.
 func (c change) guard(most int) string {
 	switch {
 	case c.after == 0:
@@ -100,8 +103,9 @@ func (c change) guard(most int) string {
 	}
 }
 
-// guardShort returns why a change needs an approval if AtHoc has returned fewer users than it has, or "": those who are missing would lose
-// their status, however few they are. Without a mapping in force there is nothing to lose.
+// guardShort returns why a change needs an approval if AtHoc has returned fewer users than it says it has, or "" if it
+// needs none. However few users are missing, they would lose their status. Without a mapping in force there is nothing
+// to lose.
 func (c change) guardShort(short *users.Short) string {
 	if short == nil || c.removed+c.changed == 0 {
 		return ""
@@ -109,7 +113,8 @@ func (c change) guardShort(short *users.Short) string {
 	return fmt.Sprintf("%s; of %d employee ids %d would be removed and %d given to another user", short, c.before, c.removed, c.changed)
 }
 
-// approves reports whether an operator has approved just the content of this hash. Any other content is a new decision.
+// approves reports whether an operator has approved exactly the content with this hash. Any other content needs a new
+// decision.
 func approves(h *state.Held, hash string) bool {
 	return h != nil && !h.Approved.IsZero() && h.Hash == hash
 }

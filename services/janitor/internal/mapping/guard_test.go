@@ -42,7 +42,8 @@ func TestChangeSinceAMappingWasLost(t *testing.T) {
 	assert.Equal(t, change{before: 2, after: 3, added: 1}, change{after: 3, added: 3}.sinceLost(2))
 }
 
-// TestDifferences: who is taken out, and who gets another user, no more than can be told at once; and only of the mapping that waits.
+// TestDifferences checks the lists of removed and changed ids: no more than fit into one answer, and only those of the
+// mapping that waits.
 func TestDifferences(t *testing.T) {
 	t.Parallel()
 
@@ -99,7 +100,7 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// TestAnApprovalIsForWhatWasShown: any other content is a new decision, also one that changes less.
+// TestAnApprovalIsForWhatWasShown checks that any other content needs a new decision, even if it changes less.
 func TestAnApprovalIsForWhatWasShown(t *testing.T) {
 	t.Parallel()
 

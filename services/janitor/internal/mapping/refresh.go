@@ -1,6 +1,6 @@
 package mapping
 
-// How the mapping is fetched, compared with the one in force, published and noted.
+// How the mapping is fetched, compared with the one in force, published and recorded.
 
 import (
 	"cmp"
@@ -34,9 +34,9 @@ type Refresher struct {
 	Record state.Entry
 	State  *state.Store
 	Pub    *bus.Publisher
-	// Fetch reads the users; with a *users.Short they may not be all.
+	// Fetch reads the users. If its error is a *users.Short, some users may be missing.
 	Fetch func(context.Context) ([]users.Person, error)
-	// KeepFindings takes what each reading finds.
+	// KeepFindings stores the findings of each refresh.
 	KeepFindings func(journal.Findings) error
 	// Refreshed is called after each refresh that succeeded.
 	Refreshed func(context.Context)
@@ -47,8 +47,8 @@ type Refresher struct {
 	Now         func() time.Time
 	Log         *slog.Logger
 
-	// difference is what the mapping that was held back last would change, and differs the hash of its content. It is kept in memory
-	// only, since it names workers.
+	// difference is what the mapping that was last held back would change, and differs is the hash of that mapping.
+	// They are kept only in memory, since difference names workers. mu guards both.
 	mu         sync.Mutex
 	differs    string
 	difference control.MappingDifference
@@ -79,8 +79,8 @@ func (r *Refresher) Empty(ctx context.Context) (bool, error) {
 	return stream.CachedInfo().State.Msgs == 0, nil
 }
 
-// Refresh fetches the users, and publishes their mapping if it differs from the one that the broker holds. If it fails, or the guard
-// holds the mapping back, the mapping in force stays as it is.
+// Refresh fetches the users, and publishes their mapping if it differs from the one that the broker holds. If Refresh
+// fails, or the guard holds the mapping back, the mapping in force stays as it is.
 func (r *Refresher) Refresh(ctx context.Context, _ *periodic.Run) (periodic.Result, error) {
 	began := time.Now()
 
@@ -148,7 +148,7 @@ func newHeld(hash string, taken time.Time, c change, reason string) state.Held {
 	}}
 }
 
-// hold notes that a mapping waits for an approval. It raises the alarm once for each content.
+// hold records that a mapping waits for an approval. It raises the alarm once for each content.
 func (r *Refresher) hold(ctx context.Context, res periodic.Result, h state.Held, found journal.Findings) (periodic.Result, error) {
 	known := false
 
@@ -177,7 +177,7 @@ func (r *Refresher) hold(ctx context.Context, res periodic.Result, h state.Held,
 	return res, fmt.Errorf("%w (%s): %s", ErrHeld, h.ID, h.Reason)
 }
 
-// release forgets what was held back, since a mapping was put into force.
+// release forgets the mapping that was held back, because a mapping has been put into force.
 func (r *Refresher) release(ctx context.Context) error {
 	r.keepDifference("", nil, nil)
 
@@ -193,13 +193,13 @@ func (r *Refresher) release(ctx context.Context) error {
 	return err
 }
 
-// Current reads the mapping in force from its stream: nil if the stream holds none that is whole.
+// Current reads the mapping in force from its stream. It is nil if the stream holds no whole mapping.
 func (r *Refresher) Current(ctx context.Context) (map[string]string, error) {
 	_, users, err := mapping.Latest(ctx, r.JS, r.Log)
 	return users, err
 }
 
-// report logs what an operator may have to fix in AtHoc.
+// report stores the findings, and logs what an operator may have to fix in AtHoc.
 func (r *Refresher) report(f journal.Findings) {
 	if err := r.KeepFindings(f); err != nil {
 		r.Log.Warn("what was found of AtHoc's users cannot be kept for operators", "error", err)
@@ -229,7 +229,7 @@ func (r *Refresher) report(f journal.Findings) {
 	}
 }
 
-// store brings a mapping into force and notes it. Published is false if it was in force already.
+// store puts a mapping into force and records it. Published is false if it was already in force.
 func (r *Refresher) store(ctx context.Context, mapping map[string]string, taken time.Time) (published bool, err error) {
 	rec, revision, err := r.LoadRecord(ctx)
 	if err != nil {
@@ -264,7 +264,7 @@ func (r *Refresher) store(ctx context.Context, mapping map[string]string, taken 
 	return published, nil
 }
 
-// publish stores the mapping as one atomic batch, so that nobody ever sees a part of it.
+// publish stores the mapping as one atomic batch, so that no reader ever sees a part of it.
 func (r *Refresher) publish(ctx context.Context, rec *Record, mapping map[string]string) error {
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -294,7 +294,8 @@ func (r *Refresher) publish(ctx context.Context, rec *Record, mapping map[string
 	return nil
 }
 
-// purge drops older mappings. A failure does no harm: readers go by the latest, and the next refresh purges again.
+// purge deletes older mappings. A failure does no harm: readers use the latest mapping, and the next refresh purges
+// again.
 func (r *Refresher) purge(ctx context.Context, stream jetstream.Stream, first uint64) {
 	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(first)); err != nil && ctx.Err() == nil {
 		r.Log.Warn("older mappings could not be removed from the broker; it is tried again at the next refresh", "error", err)

@@ -1,4 +1,4 @@
-// Package metrics has the metrics of the janitor.
+// Package metrics holds the janitor's metrics.
 package metrics
 
 import (
@@ -12,7 +12,7 @@ import (
 	"bobosync/shared/telemetry/metric"
 )
 
-// Set are the metrics of the janitor. Its Watch reads some gauges from the service's state; a follower has none of them.
+// Set holds the janitor's metrics. Some gauges, read through Watch from the service's state, are absent on a follower.
 type Set struct {
 	metric.Watched[control.JanitorState]
 	runs      *prometheus.CounterVec
@@ -26,7 +26,7 @@ type Set struct {
 	mapping mappingGauges
 }
 
-// mappingGauges describe the mapping in force, once there is one.
+// mappingGauges are the gauges of the mapping in force, absent until there is one.
 type mappingGauges struct {
 	metric.Readings[control.MappingReport]
 	mu     sync.Mutex
@@ -93,7 +93,7 @@ func New(t *telemetry.Telemetry) *Set {
 	})
 }
 
-// mappingReadings are read off the report of the mapping in force.
+// mappingReadings returns the gauges that are read from the report of the mapping in force.
 func mappingReadings(part string) metric.Readings[control.MappingReport] {
 	type report = control.MappingReport
 
@@ -109,12 +109,12 @@ func mappingReadings(part string) metric.Readings[control.MappingReport] {
 	}
 }
 
-// Collectors are all metrics of the set.
+// Collectors returns all metrics of the set.
 func (m *Set) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m, m.runs, m.cleared, m.resent, m.compared, m.differ, m.unmanaged, m.purged, &m.mapping}
 }
 
-// Run counts a run of a job that has ended. Job and outcome are control's words.
+// Run counts a finished run of a job. Job and outcome are constants of package control.
 func (m *Set) Run(job, outcome string) { m.runs.WithLabelValues(job, outcome).Inc() }
 
 // StaleCleared counts stale duty statuses that were cleared.
@@ -123,7 +123,7 @@ func (m *Set) StaleCleared(n int) { m.cleared.Add(float64(n)) }
 // FilesPurged counts processed files that were deleted.
 func (m *Set) FilesPurged(n int) { m.purged.Add(float64(n)) }
 
-// Reconciled notes a comparison of AtHoc with what it should say, when it has ended.
+// Reconciled records a finished comparison of AtHoc with what it should hold.
 func (m *Set) Reconciled(a control.ReconcileAnswer) {
 	m.compared.Set(float64(a.Compared))
 	m.differ.Set(float64(a.Differing))
@@ -131,7 +131,7 @@ func (m *Set) Reconciled(a control.ReconcileAnswer) {
 	m.resent.Add(float64(a.Applied))
 }
 
-// Mapping notes the mapping in force: at the start, and after each refresh.
+// Mapping records the mapping in force. It is called when a janitor begins to lead, and after each refresh.
 func (m *Set) Mapping(r control.MappingReport) {
 	m.mapping.mu.Lock()
 	defer m.mapping.mu.Unlock()

@@ -1,7 +1,8 @@
-// Package notice notifies people of what they would see if they asked for the status: that it has become worse, that a decision is needed,
-// that files failed, that all is well again, and once a day how it stands.
+// Package notice notifies people of what the status would show them: that it has become worse, that a decision is
+// needed, that files failed, that all is well again, and once a day how things stand.
 //
-// This file decides what is sent and when. It is a function of the state, what is seen and the time; the rest of the package does I/O.
+// This file decides what is sent and when. It is a function of the state, what is seen and the time; the rest of the
+// package does I/O.
 package notice
 
 import (
@@ -35,25 +36,29 @@ const (
 )
 
 const (
-	// worseAfter is how long a worse verdict has to last before a notice, clearAfter how long all has to be well before the all-clear.
+	// worseAfter is how long a worse verdict must last before a notice, clearAfter how long all must be well before
+	// the all-clear.
 	worseAfter, clearAfter = time.Minute, 5 * time.Minute
-	// manyChanges within changesWithin is flapping: a verdict must then last calmAfter, with one flapping notice per flapEvery.
+	// manyChanges within changesWithin is flapping: a verdict must then last calmAfter, with at most one flapping
+	// notice per flapEvery.
 	manyChanges   = 4
 	changesWithin = time.Hour
 	calmAfter     = 15 * time.Minute
 	flapEvery     = 30 * time.Minute
-	// filesEvery is how often there is a notice about failed files and rejected rows.
+	// filesEvery is the shortest time between two notices about failed files and rejected rows.
 	filesEvery = time.Hour
-	// maxAnHour is the hourly limit; other notices stop at maxOthers, so level changes still get through.
+	// maxAnHour is the hourly limit. Notices that are not about the level or a login stop at maxOthers, so that these
+	// still get through.
 	maxAnHour, maxOthers = 10, 7
-	// keptFor is how long a notice waits for a sink that is down, maxPending how many wait at most, and maxWaiting how many bytes they
-	// take, in JSON: the state is one message, well below the broker's limit of 1 MB.
+	// keptFor is how long a notice waits for a sink that is down. maxPending is how many notices wait at most, and
+	// maxWaiting how many bytes of JSON they may take: the state is one message, well below the broker's limit of 1
+	// MB.
 	keptFor    = 24 * time.Hour
 	maxPending = 200
 	maxWaiting = 512 << 10
-	// maxLogins is how many emergency logins may wait for a notice; the log and the audit have them all.
+	// maxLogins is how many emergency logins may wait for a notice. The log and the audit record all of them.
 	maxLogins = 50
-	// forgetAfter is how long a finding must be gone for its decision to count as another one when it comes again.
+	// forgetAfter is how long a finding must be gone before its return counts as a new decision.
 	forgetAfter = 10 * time.Minute
 	// maxFiles is how many files a notice names, maxLines how many lines of each.
 	maxFiles, maxLines = 10, 20
@@ -61,10 +66,11 @@ const (
 	maxText = 2000
 )
 
-// reminders are when notices about a needed decision are due, after its beginning; from the last on hourly.
+// reminders are the ages of a needed decision at which notices about it are due; after the last of them, one is due
+// each hour.
 var reminders = []time.Duration{0, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute}
 
-// reminder is when the n-th reminder is due, counted from 0.
+// reminder returns the age at which the n-th reminder is due, counted from 0.
 func reminder(n int) time.Duration {
 	if last := len(reminders) - 1; n > last {
 		return reminders[last] + time.Duration(n-last)*time.Hour
@@ -72,10 +78,11 @@ func reminder(n int) time.Duration {
 	return reminders[n]
 }
 
-// decisions are the causes of findings that wait for a person's decision.
+// decisions are the causes of findings that need a person's decision.
 var decisions = []string{verdict.CauseHeld, verdict.CauseMappingHeld}
 
-// Notice is what people are sent. It names no worker; a notice of an emergency login to the console has the name of the login.
+// Notice is a message to people. It names no worker, but a notice of an emergency login to the console has the name of
+// the login.
 type Notice struct {
 	ID    string    `json:"id"`
 	Kind  Kind      `json:"kind"`
@@ -84,7 +91,7 @@ type Notice struct {
 	Text  string    `json:"text"`
 }
 
-// Pending is a notice that waits for sinks.
+// Pending is a notice that waits for the sinks in To.
 type Pending struct {
 	Notice
 	To []string `json:"to"`
@@ -94,53 +101,57 @@ type Pending struct {
 type Asked struct {
 	Since time.Time `json:"since"`
 	Seen  time.Time `json:"seen"`
-	// Notified counts how often it was told of.
+	// Notified is how many reminders are done, including those that were missed.
 	Notified int `json:"told"`
 }
 
-// State is the persisted state of notices, so that a new leader repeats nothing. The zero value is a first start.
+// State is the persisted state of notices, so that a new leader repeats nothing. The zero value means a first start.
 type State struct {
-	// Level is the verdict's level as it was seen last, Since when it has been that, and Text what the verdict said when it began.
+	// Level is the verdict's level at the last check. Since is when the level last changed, and Text is what the
+	// verdict said then.
 	Level verdict.Level `json:"level"`
 	Since time.Time     `json:"since"`
 	Text  string        `json:"text,omitempty"`
-	// Changes are when the level changed within the last hour, at most 100.
+	// Changes are the times within the last hour at which the level changed, at most 100.
 	Changes []time.Time `json:"changes,omitempty"`
-	// Notified is the level that people know of, and NotifiedAt when they were told last.
+	// Notified is the level that people were last notified of, and NotifiedAt is when that was.
 	Notified   verdict.Level `json:"told"`
 	NotifiedAt time.Time     `json:"told_at,omitzero"`
-	// UnwellSince is since when all has not been well, if people know of it, and Meanwhile what they were sent since, by kind.
+	// UnwellSince is the start of the bad period that people know of; zero if there is none. Meanwhile counts, by
+	// kind, the notices since then.
 	UnwellSince time.Time    `json:"trouble,omitzero"`
 	Meanwhile   map[Kind]int `json:"meanwhile,omitempty"`
-	// Decisions are those that are needed.
+	// Decisions are the decisions that are needed, by the cause and the text of their finding.
 	Decisions map[string]Asked `json:"decisions,omitempty"`
-	// FilesUntil is the end of the last file that had a notice, FilesAt when that was.
+	// FilesUntil is when the last file that had a notice was finished, and FilesAt is when that notice was made.
 	FilesUntil time.Time `json:"files_until,omitzero"`
 	FilesAt    time.Time `json:"files_at,omitzero"`
 	// Day is the day of the last digest.
 	Day string `json:"day,omitempty"`
-	// Logins are emergency logins to the console for which there was no room for a notice yet, at most maxLogins.
+	// Logins are emergency logins to the console that still wait for a notice, because the hourly limit was reached;
+	// at most maxLogins.
 	Logins []control.EmergencyLoginRequest `json:"logins,omitempty"`
-	// Sent are when notices were made within the last hour.
+	// Sent are the times at which notices were made within the last hour.
 	Sent []time.Time `json:"sent,omitempty"`
-	// Outbox are the notices that are still to be sent, the oldest first.
+	// Outbox holds the notices that are still to be sent, oldest first.
 	Outbox []Pending `json:"outbox,omitempty"`
 }
 
-// Seen is what is seen at one moment.
+// Seen is what is known at one moment.
 type Seen struct {
 	Verdict verdict.Verdict
 	Facts   verdict.Facts
-	// Lines are lines of files that somebody may have to look after, by the file's id.
+	// Lines are the lines of files that somebody may have to take care of, by the file's id.
 	Lines map[string][]int
 	// Sinks are the names of the sinks.
 	Sinks []string
-	// Zone is that of the times in the texts; DigestHour is the hour of the daily digest in it, negative for none.
+	// Zone is the time zone of the texts. DigestHour is the hour of the daily digest in that zone, or negative for
+	// none.
 	Zone       *time.Location
 	DigestHour int
 }
 
-// Decide returns the notices to send, which wait in the outbox of the new state.
+// Decide returns the notices to send and the new state, whose outbox holds them.
 func Decide(s State, seen Seen, now time.Time) ([]Notice, State) {
 	d := newDecider(s, seen, now)
 	d.note()
@@ -159,8 +170,8 @@ func Decide(s State, seen Seen, now time.Time) ([]Notice, State) {
 	return d.made, d.s
 }
 
-// NotifyLogin notifies people that somebody came into the console by a password for emergencies: at once, or when there is room for that.
-// A login that waits already is not added again.
+// NotifyLogin notifies people that somebody logged in to the console with an emergency password: at once, or as soon
+// as the hourly limit allows. A login that is already waiting is not added again.
 func NotifyLogin(s State, seen Seen, login control.EmergencyLoginRequest, now time.Time) State {
 	d := newDecider(s, seen, now)
 	if !slices.Contains(s.Logins, login) && len(s.Logins) < maxLogins {
@@ -172,7 +183,7 @@ func NotifyLogin(s State, seen Seen, login control.EmergencyLoginRequest, now ti
 	return d.s
 }
 
-// logins makes notices of the emergency logins for which there is room.
+// logins makes notices of the emergency logins, as many as the hourly limit allows.
 func (d *decider) logins() {
 	for len(d.s.Logins) > 0 {
 		login := d.s.Logins[0]
@@ -202,7 +213,8 @@ type decider struct {
 	made []Notice
 }
 
-// Ended returns the journal entry of the bad period that ends now, nil if none or shorter than worseAfter.
+// Ended returns the journal entry of the bad period that ends now, or nil if none ends or it was shorter than
+// worseAfter.
 func Ended(s State, seen Seen, now time.Time) *control.JournalEntry {
 	if s.Since.IsZero() || s.Level == verdict.OK || s.Level == seen.Verdict.Level || now.Sub(s.Since) < worseAfter {
 		return nil
@@ -210,7 +222,7 @@ func Ended(s State, seen Seen, now time.Time) *control.JournalEntry {
 	return &control.JournalEntry{Kind: control.KindVerdict, Started: s.Since, Ended: now.UTC(), Outcome: strings.ToLower(s.Level.String()), Text: s.Text}
 }
 
-// note records the verdict's level, and drops what is too old.
+// note records the verdict's level, and drops times and notices that are too old.
 func (d *decider) note() {
 	level := d.seen.Verdict.Level
 	if d.s.Since.IsZero() || level != d.s.Level {
@@ -234,7 +246,7 @@ func (d *decider) note() {
 	d.s.Outbox = slices.DeleteFunc(d.s.Outbox, func(p Pending) bool { return d.now.Sub(p.At) >= keptFor })
 }
 
-// today is the day whose digest is due, or was; empty if it is not due yet.
+// today returns the current day, or "" before the hour of the digest, or if there is no digest.
 func (d *decider) today() string {
 	at := d.now.In(d.seen.Zone)
 	if d.seen.DigestHour < 0 || at.Hour() < d.seen.DigestHour {
@@ -244,7 +256,7 @@ func (d *decider) today() string {
 	return at.Format(time.DateOnly)
 }
 
-// notify queues a notice; false means the hourly limit is reached and it is retried.
+// notify queues a notice. It returns false if the hourly limit is reached; the caller tries again later.
 func (d *decider) notify(kind Kind, title, words string) bool {
 	room := maxOthers
 	if kind == Worse || kind == Changing || kind == AllClear || kind == Login {
@@ -275,11 +287,11 @@ func (d *decider) notify(kind Kind, title, words string) bool {
 	return true
 }
 
-// latestOf returns as many of the notices that wait as are kept; the oldest give way.
+// latestOf returns the latest of the pending notices, as many as the limits allow.
 func latestOf(all []Pending) []Pending {
 	size, first := 0, len(all)
 	for first > max(0, len(all)-maxPending) {
-		data, _ := json.Marshal(all[first-1]) // it holds nothing that cannot be written
+		data, _ := json.Marshal(all[first-1]) // the type has nothing that cannot be marshalled
 		if size += len(data); size > maxWaiting {
 			break
 		}
@@ -290,7 +302,7 @@ func latestOf(all []Pending) []Pending {
 	return all[first:]
 }
 
-// decisions makes notices of each finding that waits for a person, and reminders.
+// decisions makes a notice of each finding that waits for a person, and reminders of it.
 func (d *decider) decisions() {
 	for _, f := range d.seen.Verdict.Findings {
 		if !slices.Contains(decisions, f.Cause) {
@@ -307,7 +319,7 @@ func (d *decider) decisions() {
 		asked.Seen = d.now
 		due := asked.Notified
 		for reminder(due) <= d.now.Sub(asked.Since) {
-			due++ // after a gap one reminder stands for all that were missed
+			due++ // after a gap, one reminder makes up for all that were missed
 		}
 
 		if due > asked.Notified {
@@ -331,7 +343,7 @@ func (d *decider) decisions() {
 	maps.DeleteFunc(d.s.Decisions, func(_ string, a Asked) bool { return d.now.Sub(a.Seen) >= forgetAfter })
 }
 
-// level makes the notices that the verdict has become worse, that it keeps changing, or that all is well again.
+// level makes the notices about the verdict's level: it has become worse, it keeps changing, or all is well again.
 func (d *decider) level() {
 	s, lasts := &d.s, d.now.Sub(d.s.Since)
 	flapping, news := len(s.Changes) >= manyChanges, changesAfter(s.Changes, s.NotifiedAt)
@@ -352,7 +364,7 @@ func (d *decider) level() {
 }
 
 func (d *decider) worse() {
-	if d.onlyDecisions() { // which have notices of their own
+	if d.onlyDecisions() { // decisions have notices of their own
 		d.markNotified(d.s.Level)
 		return
 	}
@@ -361,11 +373,11 @@ func (d *decider) worse() {
 	d.markNotified(d.s.Level)
 
 	if !d.notify(Worse, d.seen.Verdict.String(), d.findings()) {
-		d.s = before // the notice comes as soon as there is room
+		d.s = before // try again when the hourly limit allows
 	}
 }
 
-// markNotified notes that people know of a level.
+// markNotified records that people know of a level.
 func (d *decider) markNotified(level verdict.Level) {
 	d.s.Notified, d.s.NotifiedAt = level, d.now
 	if d.s.UnwellSince.IsZero() {
@@ -396,7 +408,7 @@ func (d *decider) allClear() {
 	}
 }
 
-// changesAfter returns those of the changes, the oldest first, that came after people were last notified.
+// changesAfter returns the changes after people were last notified. The changes are sorted, oldest first.
 func changesAfter(changes []time.Time, notified time.Time) []time.Time {
 	for len(changes) > 0 && !changes[0].After(notified) {
 		changes = changes[1:]
@@ -404,7 +416,8 @@ func changesAfter(changes []time.Time, notified time.Time) []time.Time {
 	return changes
 }
 
-// Unfinished are the files that a notice is due about, the latest ones: failed, or with rejected rows.
+// Unfinished returns the files since the last notice that failed or have rejected rows, or nil if no notice about
+// files is due yet.
 func Unfinished(s State, files []control.FileState, now time.Time) []control.FileState {
 	if s.FilesUntil.IsZero() || now.Sub(s.FilesAt) < filesEvery {
 		return nil
@@ -415,7 +428,8 @@ func Unfinished(s State, files []control.FileState, now time.Time) []control.Fil
 	})
 }
 
-// files makes the notice of files that failed or have rejected rows: counts and lines, and nothing of their content.
+// files makes the notice of files that failed or have rejected rows. It gives numbers and lines, and nothing of the
+// files' content.
 func (d *decider) files() {
 	found := Unfinished(d.s, d.seen.Facts.Files, d.now)
 	if len(found) == 0 {
@@ -473,7 +487,7 @@ func fileWords(f control.FileState, lines []int) string {
 	return words
 }
 
-// digest makes the daily notice of the status.
+// digest makes the daily notice of the status, once its hour has come.
 func (d *decider) digest() {
 	day := d.today()
 	if day == "" || day == d.s.Day {
@@ -497,7 +511,7 @@ func (d *decider) digest() {
 	}
 }
 
-// findings are what is wrong, and what to do.
+// findings describes what is wrong and what to do.
 func (d *decider) findings() string {
 	var lines []string
 	for _, f := range d.seen.Verdict.Findings {

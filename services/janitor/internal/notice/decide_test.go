@@ -15,13 +15,13 @@ import (
 
 var noon = time.Date(2026, 6, 17, 12, 0, 0, 0, time.UTC)
 
-// play is one look after the other, as the janitor makes them.
+// play makes one check after the other, as the janitor does.
 type play struct {
 	t     *testing.T
 	state State
 	now   time.Time
 	seen  Seen
-	// told are the notices of the last look, all those of the play.
+	// told are the notices of the last check, all are those of all checks.
 	told, all []Notice
 	looks     int
 }
@@ -33,12 +33,12 @@ func newPlay(t *testing.T) *play {
 	return p
 }
 
-// is sets what is seen from now on.
+// is sets the verdict of the checks from now on.
 func (p *play) is(level verdict.Level, findings ...verdict.Finding) {
 	p.seen.Verdict = verdict.Verdict{Level: level, Text: "as it is", Findings: findings}
 }
 
-// look decides once, and passes the state through its stored form, as a take-over does.
+// look makes one check, and passes the state through its stored form, as a take-over does.
 func (p *play) look() {
 	p.t.Helper()
 
@@ -62,7 +62,7 @@ func (p *play) look() {
 	require.NoError(p.t, json.Unmarshal(kept, &p.state))
 }
 
-// after looks each 15 seconds until so much time has passed, and returns the kinds of what was told.
+// after makes a check every 15 seconds until d has passed, and returns the kinds of the notices.
 func (p *play) after(d time.Duration) (kinds []Kind) {
 	p.t.Helper()
 
@@ -114,7 +114,8 @@ func TestAHiccupIsNotTold(t *testing.T) {
 	require.Empty(t, p.all)
 }
 
-// TestFlapping: one, then how often it changed, however fast it flaps.
+// TestFlapping checks that there is one notice, and then others that say how often the status changed, however fast it
+// flaps.
 func TestFlapping(t *testing.T) {
 	t.Parallel()
 
@@ -144,7 +145,8 @@ func TestFlapping(t *testing.T) {
 	}
 }
 
-// TestADecisionIsRemindedOf: after 0, 5, 15, 30 minutes, then hourly, while it stands; another one is told by itself.
+// TestADecisionIsRemindedOf checks the reminders after 0, 5, 15 and 30 minutes, and then hourly, until the decision is
+// made; another decision has its own notice.
 func TestADecisionIsRemindedOf(t *testing.T) {
 	t.Parallel()
 
@@ -178,13 +180,14 @@ func TestADecisionIsRemindedOf(t *testing.T) {
 	other.Do = "bobosync mapping approve b"
 	p.is(verdict.Warning, other)
 	require.Equal(t, []Kind{Decision}, p.after(15*time.Second))
-	p.now = p.now.Add(50 * time.Minute) // nobody was at work
+	p.now = p.now.Add(50 * time.Minute) // no janitor was running
 	require.Equal(t, []Kind{Decision}, p.after(time.Minute), "one stands for those that were missed")
 	p.is(verdict.OK)
 	require.Equal(t, []Kind{AllClear}, p.after(time.Hour))
 }
 
-// TestFilesAreToldOfOnceAnHour: counts and lines, nothing that stands in them, and none of before.
+// TestFilesAreToldOfOnceAnHour checks that notices about files have counts and lines, but no content and no files from
+// before the first start.
 func TestFilesAreToldOfOnceAnHour(t *testing.T) {
 	t.Parallel()
 	p := newPlay(t)
@@ -230,7 +233,8 @@ func TestTheDigestComesDaily(t *testing.T) {
 	require.Equal(t, []Kind{Digest}, p.after(24*time.Hour))
 }
 
-// TestNeverMoreThanTenAnHour: what there is no room for is told later, as it is by then.
+// TestNeverMoreThanTenAnHour checks that notices beyond the limit are sent later, and then describe the status of that
+// time.
 func TestNeverMoreThanTenAnHour(t *testing.T) {
 	t.Parallel()
 	p := newPlay(t)
@@ -259,7 +263,8 @@ func TestNeverMoreThanTenAnHour(t *testing.T) {
 	require.Equal(t, AllClear, p.last().Kind)
 }
 
-// TestWhatWaitsIsBounded: a day, and not too many or too long ones.
+// TestWhatWaitsIsBounded checks that pending notices are kept for a day, and that neither too many nor too long ones
+// are kept.
 func TestWhatWaitsIsBounded(t *testing.T) {
 	t.Parallel()
 	p := newPlay(t)
@@ -283,11 +288,12 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 	require.Equal(t, AllClear, p.state.Outbox[maxPending-1].Kind, "the newest is kept")
 }
 
-// TestEnded: each time of a minute and more that was not well is one for the journal when it ends, with what it was about at first.
+// TestEnded checks that each bad period of a minute or more is a journal entry when it ends, with the text from its
+// beginning.
 func TestEnded(t *testing.T) {
 	t.Parallel()
 	p := newPlay(t)
-	p.seen.Sinks = nil // it is noted also if nobody is told
+	p.seen.Sinks = nil // bad periods are recorded even if nobody is notified
 	var ended []control.JournalEntry
 	pass := func(level verdict.Level, words string, d time.Duration) {
 		p.seen.Verdict = verdict.Verdict{Level: level, Text: words}
@@ -314,7 +320,8 @@ func TestEnded(t *testing.T) {
 	require.Empty(t, p.state.Outbox)
 }
 
-// TestAnEmergencyLoginIsTold: each once, at once, also after much else was told of within the hour; what there is no room for is told later.
+// TestAnEmergencyLoginIsTold checks that each login is notified once and at once, even after many other notices within
+// the hour. Logins beyond the limit are notified later.
 func TestAnEmergencyLoginIsTold(t *testing.T) {
 	t.Parallel()
 
@@ -332,7 +339,7 @@ func TestAnEmergencyLoginIsTold(t *testing.T) {
 	require.Contains(t, n.Text, "(console, password, 10.1.2.3) came in as approver at 2026-06-17 11:59 UTC")
 	require.NotContains(t, n.Text, "\x1b")
 
-	for i := range maxAnHour - maxOthers + 1 { // two of them find no room
+	for i := range maxAnHour - maxOthers + 1 { // two of them exceed the limit
 		login.At = noon.Add(time.Duration(i) * time.Second)
 		s = NotifyLogin(s, seen, login, noon)
 	}
@@ -353,8 +360,9 @@ func TestAnEmergencyLoginIsTold(t *testing.T) {
 	require.Len(t, s.Logins, maxLogins)
 }
 
-// TestTheStateFitsIntoAMessage: what waits for a sink that is down stays below the broker's limit of 1 MB, whatever the names of files are. A state that
-// could not be kept ended the janitor's work again and again.
+// TestTheStateFitsIntoAMessage checks that the notices that wait for a sink that is down stay below the broker's limit
+// of 1 MB, whatever the names of files are. Formerly, a state that was too large to store ended the janitor's work
+// again and again.
 func TestTheStateFitsIntoAMessage(t *testing.T) {
 	t.Parallel()
 

@@ -10,7 +10,7 @@ import (
 	"github.com/wneessen/go-mail"
 )
 
-// Mail sends notices by SMTP.
+// Mail is a sink that sends notices by SMTP.
 type Mail struct {
 	Host string
 	Port int
@@ -22,7 +22,7 @@ type Mail struct {
 	To             []string
 }
 
-// How the connection to the mail server is secured.
+// The ways in which the connection to the mail server is secured.
 const (
 	TLSStart = "starttls"
 	TLSFull  = "tls"
@@ -42,7 +42,7 @@ func (m *Mail) Send(ctx context.Context, n Message) error {
 	msg.Subject("[BOBO Sync] " + n.Title)
 	msg.SetMessageIDWithValue(n.ID + "@bobosync")
 	msg.SetDateWithValue(n.At)
-	msg.SetGenHeader("Auto-Submitted", "auto-generated") // or out-of-office replies come back
+	msg.SetGenHeader("Auto-Submitted", "auto-generated") // keeps out-of-office replies away
 	msg.SetBodyString(mail.TypeTextPlain, n.Title+"\n\n"+n.Text+"\n")
 
 	c, err := mail.NewClient(m.Host, m.options(ctx)...)
@@ -84,7 +84,7 @@ func (m *Mail) options(ctx context.Context) []mail.Option {
 	return options
 }
 
-// mailError says what went wrong without the server's words, which quote addresses.
+// mailError describes what went wrong without quoting the server, whose words may hold addresses.
 func mailError(err error) error {
 	var refused *mail.SendError
 	switch {

@@ -1,7 +1,7 @@
 package notice
 
-// The notifier: it checks the status by the clock, persists what is decided, and has a goroutine for each sink, so that one
-// that hangs holds up neither the others nor anything else.
+// The notifier: it checks the status by the clock, persists the decisions, and runs one goroutine for each sink, so
+// that a sink that hangs delays nothing else.
 
 import (
 	"bytes"
@@ -23,38 +23,41 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// Key is where the state lies in the state bucket.
+// Key is the key of the state in the state bucket.
 const Key = "janitor.notices"
 
 const (
-	// heartbeatEvery is how often the heartbeat's address is called, heartbeatTimeout how long it may take.
+	// heartbeatEvery is the time between two calls of the heartbeat's address, heartbeatTimeout how long a call may
+	// take.
 	heartbeatEvery, heartbeatTimeout = time.Minute, 10 * time.Second
-	// SendTimeout is how long a sink may take for a notice.
+	// SendTimeout is how long a sink may take to send a notice.
 	SendTimeout = 20 * time.Second
-	// retryFirst and maxRetryPause bound the pauses after a failure.
+	// retryFirst and maxRetryPause are the shortest and the longest pause after a failure.
 	retryFirst, maxRetryPause = 30 * time.Second, 10 * time.Minute
-	// recordEvery is how often the status is checked if nobody is notified, for the journal alone.
+	// recordEvery is the shortest time between two checks when there is no sink and no heartbeat, so that they only
+	// serve the journal.
 	recordEvery = time.Minute
 )
 
 // Notifier notifies people of the status while this instance leads.
 type Notifier struct {
 	Sinks []Sink
-	// Heartbeat is called each minute while the verdict is no PROBLEM, and with /fail at its end otherwise; empty for never.
+	// Heartbeat is the address that is called each minute while the verdict is no PROBLEM, and with /fail appended
+	// while it is one; empty for none.
 	Heartbeat string
-	// Web calls it.
+	// Web makes the heartbeat's calls.
 	Web *http.Client
-	// Collect gathers the facts, Lines asks which lines of a file somebody may have to look after.
+	// Collect gathers the facts. Lines returns the lines of a file that somebody may have to take care of.
 	Collect func(ctx context.Context) verdict.Facts
 	Lines   func(ctx context.Context, file string) ([]int, error)
-	// Record notes a bad period in the journal.
+	// Record records a bad period in the journal.
 	Record func(control.JournalEntry) error
 	Entry  state.Entry
 	// CheckLeader returns an error if another instance may lead by now.
 	CheckLeader func() error
 	Zone        *time.Location
 	DigestHour  int
-	// Every is how often the status is checked.
+	// Every is the time between two checks of the status.
 	Every time.Duration
 	Now   func() time.Time
 	Log   *slog.Logger
@@ -63,14 +66,16 @@ type Notifier struct {
 	state    State
 	revision uint64
 	kept     []byte
-	// seen has the verdict and the facts as they were seen last, and looked reports whether they were: without a look the verdict is OK.
+	// seen is the verdict and the facts of the last check, and looked reports whether there was one: until then,
+	// seen's verdict is the zero value, OK.
 	seen   Message
 	looked bool
 	health map[string]control.NotifyState
 	wake   map[string]chan struct{}
 }
 
-// Run works until ctx ends, or until another instance leads. Without sinks it only records bad periods in the journal.
+// Run works until ctx ends or another instance leads. Without sinks it only records bad periods in the journal and
+// calls the heartbeat, if one is set.
 func (n *Notifier) Run(ctx context.Context) error {
 	if err := n.load(ctx); err != nil {
 		return err
@@ -116,7 +121,7 @@ func (n *Notifier) load(ctx context.Context) error {
 	return nil
 }
 
-// update changes the state and persists it. If it cannot be persisted, it stays as it was.
+// update changes the state and persists it. If the change cannot be persisted, the state stays as it was.
 func (n *Notifier) update(ctx context.Context, change func(State) State) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -147,7 +152,7 @@ func (n *Notifier) update(ctx context.Context, change func(State) State) error {
 	return nil
 }
 
-// watch checks the status by the clock.
+// watch checks the status by the clock, and passes each level to beats.
 func (n *Notifier) watch(ctx context.Context, beats chan verdict.Level) error {
 	every := n.Every
 	if len(n.Sinks) == 0 && n.Heartbeat == "" {
@@ -172,7 +177,7 @@ func (n *Notifier) watch(ctx context.Context, beats chan verdict.Level) error {
 		seen := Message{Verdict: verdict.Judge(facts, verdict.Limits{SilentAfter: verdict.DefaultSilentAfter}), Facts: facts}
 
 		select {
-		case <-beats: // the one before was not taken
+		case <-beats: // drop the previous level, which was not taken
 		default:
 		}
 
@@ -184,7 +189,7 @@ func (n *Notifier) watch(ctx context.Context, beats chan verdict.Level) error {
 	}
 }
 
-// decide persists what is to be sent, and wakes the sinks.
+// decide decides what is sent, persists it, and wakes the sinks.
 func (n *Notifier) decide(ctx context.Context, seen Message) error {
 	n.mu.Lock()
 	n.seen, n.looked = seen, true
@@ -234,7 +239,7 @@ func (n *Notifier) wakeAll() {
 	for _, wake := range n.wake {
 		select {
 		case wake <- struct{}{}:
-		default: // it is awake already
+		default: // it is already awake
 		}
 	}
 }
@@ -254,7 +259,7 @@ func (n *Notifier) Login(ctx context.Context, login control.EmergencyLoginReques
 	return control.Nothing{}, err
 }
 
-// names are the names of the sinks.
+// names returns the names of the sinks.
 func (n *Notifier) names() (all []string) {
 	for _, s := range n.Sinks {
 		all = append(all, s.Name())
@@ -262,7 +267,7 @@ func (n *Notifier) names() (all []string) {
 	return all
 }
 
-// serve sends what waits for a sink, one after the other.
+// serve sends the notices that wait for a sink, one after the other.
 func (n *Notifier) serve(ctx context.Context, sink Sink) error {
 	for failures := 0; ; {
 		next, found := n.next(sink.Name())
@@ -293,12 +298,13 @@ func (n *Notifier) serve(ctx context.Context, sink Sink) error {
 			continue
 		}
 
-		_ = pause.For(ctx, min(retryFirst<<min(failures, 10), maxRetryPause)) // the loop looks at ctx
+		_ = pause.For(ctx, min(retryFirst<<min(failures, 10), maxRetryPause)) // the loop checks ctx
 		failures++
 	}
 }
 
-// next is the oldest notice that waits for a sink. The status goes with it, so there is none before the first look.
+// next returns the oldest notice that waits for a sink. Each notice carries the status, so there is none before the
+// first check.
 func (n *Notifier) next(sink string) (Message, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -318,7 +324,7 @@ func (n *Notifier) next(sink string) (Message, bool) {
 	return Message{}, false
 }
 
-// without is the state after a notice reached a sink.
+// without returns the state after a notice has reached a sink.
 func (s State) without(id, sink string) State {
 	var left []Pending
 	for _, p := range s.Outbox {
@@ -347,7 +353,7 @@ func (n *Notifier) send(ctx context.Context, sink Sink, m Message) error {
 	return sink.Send(ctx, m)
 }
 
-// report notes how sending went, and logs when a sink begins and ends to fail.
+// report records how sending went, and logs when a sink starts to fail and when it works again.
 func (n *Notifier) report(sink string, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -369,7 +375,7 @@ func (n *Notifier) report(sink string, err error) {
 	n.health[sink] = h
 }
 
-// States are how the sinks are doing.
+// States returns the state of each sink.
 func (n *Notifier) States() (all []control.NotifyState) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -389,7 +395,7 @@ func (n *Notifier) States() (all []control.NotifyState) {
 	return all
 }
 
-// Try sends a notice to each sink at once, past what waits, and returns how that went.
+// Try sends a test notice to each sink at once, without regard to the notices that wait, and returns the results.
 func (n *Notifier) Try(ctx context.Context, req control.RunRequest) (control.NotifyTest, error) {
 	if len(n.Sinks) == 0 {
 		return control.NotifyTest{}, control.Refuse("nobody is notified of anything: set NOTIFY_SMTP_HOST, NOTIFY_WEBHOOK_URL or NOTIFY_TEAMS_URL for the janitor")
@@ -420,7 +426,7 @@ func (n *Notifier) Try(ctx context.Context, req control.RunRequest) (control.Not
 	return answer, group.Wait()
 }
 
-// beat calls the heartbeat's address each minute. Where there is no verdict, there is no heartbeat.
+// beat calls the heartbeat's address each minute. If there is no new verdict, it makes no call.
 func (n *Notifier) beat(ctx context.Context, levels <-chan verdict.Level) error {
 	var last time.Time
 	failing := false
@@ -448,7 +454,7 @@ func (n *Notifier) beat(ctx context.Context, levels <-chan verdict.Level) error 
 	}
 }
 
-// heartbeatAddress is what is called for a level.
+// heartbeatAddress returns the address to call for a level.
 func heartbeatAddress(address string, level verdict.Level) string {
 	if level < verdict.Problem {
 		return address

@@ -19,7 +19,7 @@ import (
 	"bobosync/shared/verdict"
 )
 
-// box is a sink that can be down, or hang.
+// box is a sink that can be down or hang.
 type box struct {
 	name string
 	mu   sync.Mutex
@@ -66,7 +66,7 @@ func (b *box) kinds() (all []Kind) {
 	return all
 }
 
-// whole is what there is to be seen: a publisher that is alive or not.
+// whole is an installation whose publisher is alive or dead.
 type whole struct {
 	mu   sync.Mutex
 	dead bool
@@ -82,7 +82,8 @@ func (w *whole) record(e control.JournalEntry) error {
 	return nil
 }
 
-// TestTheJournalKnowsWhenItWasNotWell: also if nobody is told, and across a change of the leader.
+// TestTheJournalKnowsWhenItWasNotWell checks that bad periods are recorded even if nobody is notified, and across a
+// change of the leader.
 func TestTheJournalKnowsWhenItWasNotWell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, kept := &whole{}, &statetest.Fake{}
@@ -148,7 +149,8 @@ func start(t *testing.T, w *whole, kept *statetest.Fake, sinks ...Sink) (n *Noti
 	}
 }
 
-// TestASinkThatIsDown: its notices are kept and sent in their order, the others get theirs at once, also beside one that hangs.
+// TestASinkThatIsDown checks that the notices of a sink that is down are kept and sent in their order, while the other
+// sinks get theirs at once, even if one of the sinks hangs.
 func TestASinkThatIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, well, down, hanging := &whole{}, &box{name: "mail"}, &box{name: "webhook"}, &box{name: "teams"}
@@ -190,7 +192,7 @@ func TestASinkThatIsDown(t *testing.T) {
 	})
 }
 
-// TestATakeOverRepeatsNothing: and sends what still waited.
+// TestATakeOverRepeatsNothing checks that a new leader sends only what still waited.
 func TestATakeOverRepeatsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, kept, sink, slow := &whole{}, &statetest.Fake{}, &box{name: "mail"}, &box{name: "teams"}
@@ -215,7 +217,8 @@ func TestATakeOverRepeatsNothing(t *testing.T) {
 	})
 }
 
-// TestNothingIsSentThatCouldNotBeKept: else whoever takes over would send it again.
+// TestNothingIsSentThatCouldNotBeKept checks that a notice is sent only after it was persisted; otherwise a new leader
+// would send it again.
 func TestNothingIsSentThatCouldNotBeKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, kept, sink := &whole{dead: true}, &statetest.Fake{}, &box{name: "mail"}
@@ -233,8 +236,8 @@ func TestNothingIsSentThatCouldNotBeKept(t *testing.T) {
 	})
 }
 
-// TestTheHeartbeat: each minute, with /fail while the verdict is PROBLEM; it stops with the janitor and goes on with the next one. An
-// address that hangs holds up no notice.
+// TestTheHeartbeat checks that the heartbeat is called each minute, with /fail while the verdict is PROBLEM, and that
+// it stops with the janitor and goes on with the next one. An address that hangs must not delay notices.
 func TestTheHeartbeat(t *testing.T) {
 	t.Parallel()
 
@@ -253,7 +256,7 @@ func TestTheHeartbeat(t *testing.T) {
 	n := &Notifier{
 		Record: w.record, Sinks: []Sink{sink}, Heartbeat: srv.URL + "/ping/1?rid=2", Web: web(t), Collect: w.look, Lines: func(context.Context, string) ([]int, error) { return nil, nil },
 		CheckLeader: func() error { return nil }, Zone: time.UTC, DigestHour: -1, Every: 10 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
-		Now: func() time.Time { return began.Add(100 * time.Since(began)) }, // a minute is 0.6 s
+		Now: func() time.Time { return began.Add(100 * time.Since(began)) }, // a minute takes 0.6 s
 	}
 	run := func() (stop func()) {
 		n.Entry = &statetest.Fake{}
@@ -314,7 +317,7 @@ func TestWhereTheHeartbeatGoes(t *testing.T) {
 	}
 }
 
-// levels is a sink that notes the verdicts that come with notices.
+// levels is a sink that records the verdicts in its messages.
 type levels struct {
 	mu  sync.Mutex
 	got []verdict.Level
@@ -331,8 +334,9 @@ func (l *levels) Send(_ context.Context, m Message) error {
 	return nil
 }
 
-// TestNoVerdictBeforeTheFirstLook: what a former leader left to be sent, and a login right after the start, go with the status as it is. A
-// webhook was once sent "ok" with both, whatever was wrong, since nobody had looked yet.
+// TestNoVerdictBeforeTheFirstLook checks that notices that a former leader left, and a login right after the start,
+// are sent with the actual status. Formerly, a webhook got "ok" with both, whatever was wrong, because the status had
+// not been checked yet.
 func TestNoVerdictBeforeTheFirstLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, kept, down := &whole{dead: true}, &statetest.Fake{}, &box{name: "webhook"}

@@ -1,6 +1,6 @@
 package notice
 
-// Where notices go over HTTP, and what of an error may be shown.
+// The sinks that use HTTP, and how their errors are made safe to show.
 
 import (
 	"bytes"
@@ -31,13 +31,13 @@ type Message struct {
 	Facts   verdict.Facts
 }
 
-// Sink is where notices go. Its errors hold no address and no secret.
+// Sink is a way to send notices. Its errors contain no address and no secret.
 type Sink interface {
 	Name() string
 	Send(ctx context.Context, m Message) error
 }
 
-// post sends a request whose answer has to be a success.
+// post sends a request. Any answer but a success (2xx) is an error.
 func post(web *http.Client, req *http.Request) error {
 	resp, err := web.Do(req)
 	if err != nil {
@@ -45,7 +45,7 @@ func post(web *http.Client, req *http.Request) error {
 	}
 	defer resp.Body.Close()
 
-	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be used again
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the connection can be reused
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return fmt.Errorf("it answers with status %d", resp.StatusCode)
 	}
@@ -53,7 +53,7 @@ func post(web *http.Client, req *http.Request) error {
 	return nil
 }
 
-// harmless says what went wrong without the words of others, which may hold an address or a secret.
+// harmless describes an error without quoting its text, which may contain an address or a secret.
 func harmless(err error) error {
 	var certificate *tls.CertificateVerificationError
 	var hostname x509.HostnameError
@@ -83,7 +83,7 @@ func harmless(err error) error {
 	}
 }
 
-// newRequest makes a POST with a JSON body.
+// newRequest returns a POST request with a JSON body.
 func newRequest(ctx context.Context, address string, body []byte) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
 	if err != nil {
@@ -95,7 +95,7 @@ func newRequest(ctx context.Context, address string, body []byte) (*http.Request
 	return req, nil
 }
 
-// Webhook posts the status as JSON, signed as Standard Webhooks ask for.
+// Webhook posts the status as JSON, signed as Standard Webhooks specifies.
 type Webhook struct {
 	// Web follows no redirects: they would take the notice elsewhere.
 	Web     *http.Client
@@ -107,10 +107,10 @@ type Webhook struct {
 // Name implements Sink.
 func (*Webhook) Name() string { return "webhook" }
 
-// secretPrefix begins a secret of Standard Webhooks, which is base64.
+// secretPrefix is the prefix of a Standard Webhooks secret; the rest is base64.
 const secretPrefix = "whsec_"
 
-// WebhookKey reads a secret of Standard Webhooks. Its key has 24 to 64 bytes.
+// WebhookKey returns the key in a Standard Webhooks secret. The key must have 24 to 64 bytes.
 func WebhookKey(secret string) ([]byte, error) {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, secretPrefix))
 	if err != nil || len(key) < 24 || len(key) > 64 {
@@ -142,7 +142,8 @@ func (w *Webhook) Send(ctx context.Context, m Message) error {
 	return post(w.Web, req)
 }
 
-// body is what a webhook gets: the status as bobosync status --json has it, in the envelope of Standard Webhooks.
+// body is the body of a webhook's request: the status as bobosync status --json prints it, in the envelope of Standard
+// Webhooks.
 type body struct {
 	Type      string    `json:"type"`
 	Timestamp time.Time `json:"timestamp"`
@@ -158,13 +159,13 @@ type data struct {
 func webhookBody(m Message) body {
 	b := body{Type: "bobosync." + string(m.Kind), Timestamp: m.At, Data: data{Verdict: m.Verdict, Facts: anonymous(m.Facts), Notice: m.Notice}}
 	if b.Data.Findings == nil {
-		b.Data.Findings = []verdict.Finding{} // JSON's null is no list
+		b.Data.Findings = []verdict.Finding{} // an empty list rather than JSON's null
 	}
 
 	return b
 }
 
-// anonymous leaves out the users who make calls fail: no other users are in the facts.
+// anonymous returns the facts without the users who make calls fail. The facts name no other users.
 func anonymous(f verdict.Facts) verdict.Facts {
 	if f.Breaker != nil {
 		b := *f.Breaker
@@ -184,7 +185,7 @@ func anonymous(f verdict.Facts) verdict.Facts {
 
 // Teams posts an adaptive card to the address of a workflow.
 type Teams struct {
-	// Web is that of Webhook.
+	// Web follows no redirects; see Webhook.
 	Web     *http.Client
 	Address string
 }
@@ -217,10 +218,10 @@ type block struct {
 	Color  string `json:"color,omitempty"`
 }
 
-// colors go with the words, and never replace them.
+// colors are the colours of the titles. They accompany the words and never replace them.
 var colors = map[Kind]string{Worse: "Attention", Changing: "Warning", Decision: "Warning", Files: "Warning", AllClear: "Good"}
 
-// card is a message with one adaptive card.
+// card returns a message with one adaptive card.
 func card(n Notice) any {
 	blocks := []block{{Type: "TextBlock", Text: plain(n.Title), Wrap: true, Size: "Medium", Weight: "Bolder", Color: colors[n.Kind]}}
 	for line := range strings.SplitSeq(n.Text, "\n") {
@@ -240,7 +241,8 @@ func card(n Notice) any {
 	}
 }
 
-// plain keeps a text from being read as Markdown, of which cards know links and lists: a file's name is chosen by others.
+// plain escapes a text so that a card does not read it as Markdown, of which cards support links and lists. File
+// names, for example, are chosen by others.
 func plain(s string) string {
 	return strings.NewReplacer("[", `\[`, "]", `\]`, "*", `\*`, "_", `\_`).Replace(s)
 }

@@ -48,7 +48,7 @@ type mailServer struct {
 	hang   chan struct{}
 }
 
-// newMailServer starts a mail server with STARTTLS, for one user; full says that TLS begins with the first byte.
+// newMailServer starts a mail server for one user, with STARTTLS, or with TLS from the first byte if full is set.
 func newMailServer(t *testing.T, full bool) *mailServer {
 	t.Helper()
 
@@ -73,12 +73,12 @@ func newMailServer(t *testing.T, full bool) *mailServer {
 	go func() {
 		defer close(done)
 
-		_ = srv.Serve(listener) // it ends with the server
+		_ = srv.Serve(listener) // it returns when the server is closed
 	}()
 
 	t.Cleanup(func() {
 		_ = srv.Close()
-		_ = listener.Close() // the server does not know it yet if the test was quicker than the goroutine
+		_ = listener.Close() // the server does not have the listener yet if the test ended before Serve ran
 
 		<-done
 	})
@@ -159,7 +159,7 @@ var aMessage = Message{
 	},
 }
 
-// send gives a sink some seconds, and makes sure that its error tells no secret.
+// send gives a sink some time, and checks that its error contains no secret.
 func send(t *testing.T, s Sink, patience time.Duration) error {
 	t.Helper()
 
@@ -202,7 +202,8 @@ func TestMailArrives(t *testing.T) {
 	}
 }
 
-// TestMailThatDoesNot: refused, slow, with a wrong certificate, a wrong password, or nobody there. Each says what is wrong.
+// TestMailThatDoesNot checks the errors if mail is refused or slow, if the certificate or the password is wrong, or if
+// there is no server.
 func TestMailThatDoesNot(t *testing.T) {
 	t.Parallel()
 
@@ -255,7 +256,8 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// TestTheWebhookIsSigned: as a receiver of Standard Webhooks checks it, with the status as the command has it, and nobody's name.
+// TestTheWebhookIsSigned checks the signature as a receiver of Standard Webhooks does, and that the body has the
+// status as the command has it, without any names of users.
 func TestTheWebhookIsSigned(t *testing.T) {
 	t.Parallel()
 
@@ -298,7 +300,7 @@ func TestTheWebhookIsSigned(t *testing.T) {
 	}
 }
 
-// signed checks a signature as the specification tells receivers to.
+// signed checks a signature as the specification requires of receivers.
 func signed(h http.Header, raw []byte, secret string) bool {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
 	mac := hmac.New(sha256.New, key)
@@ -345,7 +347,7 @@ func TestTheCardFitsItsSchema(t *testing.T) {
 	require.Error(t, schema.Validate(map[string]any{"type": "message", "attachments": []any{}}), "the schema refuses something")
 }
 
-// web is the client that a janitor without settings for the way to AtHoc has.
+// web returns the client of a janitor whose settings for connections to AtHoc are the defaults.
 func web(t *testing.T) *http.Client {
 	t.Helper()
 
@@ -355,7 +357,8 @@ func web(t *testing.T) *http.Client {
 	return c
 }
 
-// TestWhatAWebhookMayDo: hang, fail, be away, send elsewhere, or show a certificate that nobody trusts.
+// TestWhatAWebhookMayDo checks receivers that hang, fail, are away, redirect, or have a certificate that is not
+// trusted.
 func TestWhatAWebhookMayDo(t *testing.T) {
 	t.Parallel()
 

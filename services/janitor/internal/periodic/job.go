@@ -1,4 +1,5 @@
-// Package periodic runs jobs by the clock, and at once on request. When a job is due is decided by the pure functions of schedule.go.
+// Package periodic runs jobs by the clock, and at once on request. The pure functions of schedule.go decide when a job
+// is due.
 package periodic
 
 import (
@@ -13,62 +14,63 @@ import (
 
 // Run is one run of a job.
 type Run struct {
-	// Asked: an operator asked for it, and By says who; otherwise the clock did.
+	// Asked: an operator asked for the run, and By is the operator's name. Otherwise the clock started it.
 	Asked bool
 	By    string
-	// Why says why it runs out of schedule, if it does.
+	// Why is the reason for a run out of schedule.
 	Why string
-	// Entry is the id of its journal entry; empty if it has none yet.
+	// Entry is the id of the run's journal entry; empty if it has none yet.
 	Entry string
 	// Again: the previous run failed.
 	Again bool
-	// Apply and Force are what a comparison may do.
+	// Apply and Force say what a comparison may do.
 	Apply, Force bool
 
-	// shared reports whether somebody was given Entry to look at.
+	// shared reports whether somebody was given Entry, and may look the entry up.
 	shared bool
 }
 
 // Result is what a run did.
 type Result struct {
-	// Counts are how many of what, for the journal.
+	// Counts is what the journal shows of the run, in numbers.
 	Counts map[string]int
-	// Outcome is one of control's if it is neither ok nor failed; Text is what a guard said.
+	// Outcome is one of control's outcomes if the run is neither ok nor failed; Text is a guard's reason.
 	Outcome, Text string
-	// Nothing reports that there was nothing to do, which is not worth a journal entry of a job that runs often.
+	// Nothing reports that there was nothing to do. Such a run of a job that runs often gets no journal entry.
 	Nothing bool
 }
 
-// Settings are what a job is.
+// Settings describe a job.
 type Settings struct {
-	// Name is one of control's names of jobs.
+	// Name is one of control's constants for jobs.
 	Name string
 	// Off: it never runs by the clock.
 	Off  bool
 	Plan Plan
-	// CountsRequested: a run by order does the same as one by the clock, so that the schedule takes it into account.
+	// CountsRequested: a run on request does the same as one by the clock, so the schedule counts it.
 	CountsRequested bool
-	// FailureText is what is logged of a failure, and Level how, by the number of failures so far, this one included; Level may be
-	// nil. Of a job that is not daily the same failure is logged twice in a row, and then at DEBUG.
+	// FailureText is the log message of a failure. Level returns its log level from the error and the number of
+	// failures in a row, this one included; it may be nil. If a job that is not daily has failed more than twice in a
+	// row, a repeated error is logged at DEBUG.
 	FailureText string
 	Level       func(err error, failures int) slog.Level
 	Now         func() time.Time
-	// PollInterval is how often the clock is read, since timers stand still while a machine sleeps.
+	// PollInterval is the longest time between two readings of the clock, since timers stop while a machine sleeps.
 	PollInterval time.Duration
 	Log          *slog.Logger
 }
 
-// Runner does a job for as long as its Serve lasts.
+// Runner does a job's runs while Serve is running.
 type Runner struct {
-	// Last returns the end of the last run that counts, or the zero time if there was none. It may be nil: then only what this
-	// process has done counts. Its errors end Serve.
+	// Last returns the end of the last run that counts, or the zero time if there was none. If it is nil, only runs of
+	// this process count. Its errors end Serve.
 	Last func(context.Context) (time.Time, error)
-	// Do does it. It returns soon after its ctx has ended.
+	// Do does one run. It must return soon after its ctx has ended.
 	Do func(context.Context, *Run) error
 }
 
-// Job is a periodic job. It outlives the sessions with the broker, so that a broker that comes and goes
-// does not make AtHoc be asked more often. It is safe for concurrent use.
+// Job is a periodic job. It outlives the sessions with the broker, so that AtHoc is not asked more often when the
+// broker comes and goes. It is safe for concurrent use.
 type Job struct {
 	Settings
 
@@ -76,19 +78,20 @@ type Job struct {
 
 	mu      sync.Mutex
 	history History
-	// serving is true while there is a Runner.
+	// serving is true while Serve is running.
 	serving          bool
 	running, pending *Run
 	since            time.Time
 	failure          string
-	// logged is the moment that was logged as that of the next run.
+	// logged is the time of the next run as it was last logged.
 	logged time.Time
 }
 
 // New returns a job that has never run.
 func New(s Settings) *Job { return &Job{Settings: s, wake: make(chan struct{}, 1)} }
 
-// Serve does the job whenever it is due, until ctx ends, and then returns nil. Its errors are those of Last.
+// Serve does the job whenever it is due, until ctx ends, and then returns nil. The only errors it returns are those of
+// Last.
 func (j *Job) Serve(ctx context.Context, w Runner) error {
 	j.setServing(true)
 	defer j.setServing(false)
@@ -98,7 +101,7 @@ func (j *Job) Serve(ctx context.Context, w Runner) error {
 			if ctx.Err() == nil {
 				return err
 			}
-			return nil // whatever failed did so since ctx has ended
+			return nil // the failure is a result of ctx's end
 		}
 
 		o, wait := j.next()
@@ -121,7 +124,7 @@ func (j *Job) setServing(serving bool) {
 	j.serving, j.pending = serving, nil
 }
 
-// loadLast finds out when the job was done last.
+// loadLast loads when the last run that counts ended.
 func (j *Job) loadLast(ctx context.Context, w Runner) error {
 	if w.Last == nil || j.Off {
 		return nil
@@ -140,7 +143,7 @@ func (j *Job) loadLast(ctx context.Context, w Runner) error {
 	return nil
 }
 
-// next returns the run that is due, or how long nothing is.
+// next returns the run that is due, or nil and how long to wait.
 func (j *Job) next() (*Run, time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -164,7 +167,7 @@ func (j *Job) next() (*Run, time.Duration) {
 	return o, min(wait, j.PollInterval)
 }
 
-// logNext logs when a daily job runs next.
+// logNext logs the time of a daily job's next run when that has changed.
 func (j *Job) logNext(at time.Time) {
 	if j.Plan.Every == 0 && !at.Equal(j.logged) {
 		j.logged = at
@@ -183,7 +186,7 @@ func (j *Job) wait(ctx context.Context, wait time.Duration) {
 	}
 }
 
-// finish takes the end of a run into account, and logs a failure. A run that was cut off does not count.
+// finish records the end of a run in the history, and logs a failure. A run that was cut off does not count.
 func (j *Job) finish(o *Run, err error, cut bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -228,9 +231,9 @@ func (j *Job) failed(o *Run, err error) {
 	j.Log.Log(context.Background(), level, j.FailureText, attrs...)
 }
 
-// Enqueue enqueues o and returns its journal id. If an equivalent run is queued or running, that run's id is returned: alike reports
-// which are equivalent, and a nil alike that none is. Begin makes the entry of o. Enqueue refuses if the job is not served, or
-// another run is queued.
+// Enqueue enqueues o and returns the id of its journal entry. If an equivalent run is queued or running, Enqueue
+// returns that run's id instead: alike reports whether a run is equivalent, and a nil alike means that none is. Begin
+// begins the journal entry of o. Enqueue refuses if Serve is not running, or if another run is queued.
 func (j *Job) Enqueue(o *Run, alike func(other *Run, running bool) bool, begin func(*Run) (string, error)) (entry string, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -259,13 +262,13 @@ func (j *Job) Enqueue(o *Run, alike func(other *Run, running bool) bool, begin f
 	j.pending = o
 	select {
 	case j.wake <- struct{}{}:
-	default: // it is awake
+	default: // it is already awake
 	}
 
 	return o.Entry, nil
 }
 
-// Began notes the journal entry of a run that is under way.
+// Began records the journal entry of a run that is under way.
 func (j *Job) Began(o *Run, entry string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -273,14 +276,15 @@ func (j *Job) Began(o *Run, entry string) {
 	o.Entry = entry
 }
 
-// Shared reports whether somebody was given the journal entry of a run to look at.
+// Shared reports whether somebody was given the id of a run's journal entry, and may look the entry up.
 func (j *Job) Shared(o *Run) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return o.shared
 }
 
-// Resume notes that the last try, by another process, failed at the given moment.
+// Resume records that the last attempt, made by another process, failed at the given moment. It does nothing if this
+// process has failures of its own.
 func (j *Job) Resume(attempted time.Time, failure string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -290,14 +294,15 @@ func (j *Job) Resume(attempted time.Time, failure string) {
 	}
 }
 
-// Attempted is the end of the last run in this process, also of one that failed; zero if there was none.
+// Attempted returns the end of the last run that the schedule counts, even if it failed, or the failed attempt that
+// Resume recorded; zero if there was none.
 func (j *Job) Attempted() time.Time {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.history.Attempted
 }
 
-// State is the job's state. LastSuccess is what this process knows of.
+// State returns the job's state. Its LastSuccess is only what this process knows.
 func (j *Job) State() control.Job {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 	"bobosync/shared/control"
 )
 
-// virtual is a duty whose clock starts at the given moment of the bubble's time.
+// virtual returns a job whose clock begins at start and follows the time of the synctest bubble.
 func virtual(start time.Time, p Plan, look time.Duration) *Job {
 	epoch := time.Now()
 
@@ -33,7 +33,7 @@ func virtual(start time.Time, p Plan, look time.Duration) *Job {
 	})
 }
 
-// serve runs a duty until stop is called, which returns what Serve says.
+// serve runs a job until stop is called, which returns the result of Serve.
 func serve(t *testing.T, d *Job, w Runner) (stop func() error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

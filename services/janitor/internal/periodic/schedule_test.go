@@ -95,8 +95,8 @@ func TestNextOfOtherPlans(t *testing.T) {
 	}
 }
 
-// TestOncePerDayWhateverTheHour steps through four years in zones that change their clocks at midnight, at one, by half
-// an hour or not at all, and restarts at random moments.
+// TestOncePerDayWhateverTheHour steps through four years in zones that change their clocks at midnight, at one, by
+// half an hour or not at all, with restarts at random moments.
 func TestOncePerDayWhateverTheHour(t *testing.T) {
 	t.Parallel()
 
@@ -108,11 +108,11 @@ func TestOncePerDayWhateverTheHour(t *testing.T) {
 			p := Plan{Hour: hour, MaxAgeDays: hour % 4, Zone: zone, MaxRetryWait: time.Hour}
 			random := rand.New(rand.NewPCG(1, uint64(hour)))
 			now := time.Date(2023, 1, 1, 23, 30, 0, 0, zone)
-			last := now // done after the first day's hour
+			last := now // a run after the first day's hour
 			counts := map[string]int{}
 			for now.Before(time.Date(2027, 1, 1, 0, 0, 0, 0, zone)) {
 				at := Next(now, History{Done: last}, p)
-				if at.After(now) { // look again at a random moment, as a restart does
+				if at.After(now) { // check again at a random moment, as after a restart
 					now = now.Add(min(at.Sub(now), time.Duration(1+random.Int64N(int64(6*time.Hour)))))
 					continue
 				}

@@ -1,4 +1,4 @@
-// Package purge deletes what is old: files and their records through ingest, which owns them, and the journal's entries.
+// Package purge deletes old data: files and their records through ingest, which owns them, and entries of the journal.
 package purge
 
 import (
@@ -13,26 +13,26 @@ import (
 	"bobosync/shared/control"
 )
 
-// Hour is the hour of the day after which what is old is deleted.
+// Hour is the hour of the day after which old data is deleted.
 const Hour = 3
 
-// Purger deletes what is old.
+// Purger deletes old data.
 type Purger struct {
-	// Ask asks ingest for a part of a purge, Prune deletes entries of the journal.
+	// Ask asks ingest for one part of a purge. Prune deletes entries of the journal, and returns their number.
 	Ask   func(context.Context, control.PurgeRequest) (control.PurgeAnswer, error)
 	Prune func(ctx context.Context, before time.Time) (int, error)
-	// FileDays and JournalDays are the ages, in days of the calendar, beyond which files, and records and entries, are deleted; 0
-	// is never.
+	// FileDays is the age, in calendar days, beyond which files are deleted. JournalDays is that of records and
+	// journal entries. 0 means never.
 	FileDays, JournalDays int
 	Zone                  *time.Location
-	// By names the janitor to ingest.
+	// By is the janitor's name in its requests to ingest.
 	By      string
 	Metrics *metrics.Set
 	Now     func() time.Time
 	Log     *slog.Logger
 }
 
-// limit is the moment before which things that are kept for so many days are deleted; zero for never.
+// limit returns the moment before which things that are kept for the given number of days are deleted; zero for never.
 func limit(now time.Time, days int, zone *time.Location) time.Time {
 	if days == 0 {
 		return time.Time{}
@@ -40,7 +40,7 @@ func limit(now time.Time, days int, zone *time.Location) time.Time {
 	return now.In(zone).AddDate(0, 0, -days)
 }
 
-// Purge deletes once, as much as there is.
+// Purge deletes everything that is too old.
 func (p *Purger) Purge(ctx context.Context, _ *periodic.Run) (periodic.Result, error) {
 	now := p.Now()
 	files, records := limit(now, p.FileDays, p.Zone), limit(now, p.JournalDays, p.Zone)
@@ -68,7 +68,7 @@ func (p *Purger) Purge(ctx context.Context, _ *periodic.Run) (periodic.Result, e
 	return res, errors.Join(failed, err)
 }
 
-// askAll asks ingest until there is nothing left to do.
+// askAll repeats the request to ingest until nothing is left to do, and adds up the answers.
 func (p *Purger) askAll(ctx context.Context, req control.PurgeRequest) (sum control.PurgeAnswer, err error) {
 	for {
 		part, err := p.Ask(ctx, req)
@@ -80,7 +80,7 @@ func (p *Purger) askAll(ctx context.Context, req control.PurgeRequest) (sum cont
 		sum.Bytes += part.Bytes
 		sum.Records += part.Records
 		sum.Compacted += part.Compacted
-		sum.Failed = max(sum.Failed, part.Failed) // the same files may fail in each part
+		sum.Failed = max(sum.Failed, part.Failed) // each part may count the same failed files
 		if part.Error != "" {
 			sum.Error = part.Error
 		}

@@ -17,7 +17,7 @@ import (
 func TestLimitsOfAPurge(t *testing.T) {
 	t.Parallel()
 	zone := london(t)
-	now := time.Date(2024, 4, 1, 3, 0, 0, 0, zone) // the clocks were changed the day before
+	now := time.Date(2024, 4, 1, 3, 0, 0, 0, zone) // the clocks changed the day before
 	assert.Equal(t, time.Date(2024, 3, 29, 3, 0, 0, 0, zone), limit(now, 3, zone))
 	assert.Equal(t, time.Date(2024, 1, 2, 3, 0, 0, 0, zone), limit(now, 90, zone))
 	assert.True(t, limit(now, 0, zone).IsZero())

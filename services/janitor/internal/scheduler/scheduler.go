@@ -1,5 +1,5 @@
-// Package scheduler runs the janitor's periodic jobs while this instance leads, and reports each run to the journal, the persisted state
-// and the metrics.
+// Package scheduler runs the janitor's periodic jobs while this instance leads. It reports each run to the journal,
+// the persisted state and the metrics.
 package scheduler
 
 import (
@@ -19,19 +19,20 @@ import (
 	"bobosync/shared/control"
 )
 
-// Journal is where runs are recorded; [journal.Journal] is one.
+// Journal records runs; [journal.Journal] implements it.
 type Journal interface {
 	Begin(e control.JournalEntry) (id string, err error)
 	End(id string, r journal.Result) error
 }
 
-// Job is a periodic job and how it is done.
+// Job is a periodic job and the function that does it.
 type Job struct {
 	*periodic.Job
 	Do func(ctx context.Context, run *periodic.Run) (periodic.Result, error)
 	// Last returns the end of the last run that counts; nil if only this process's runs do.
 	Last func(context.Context) (time.Time, error)
-	// Often reports that the job runs often, so that only runs that did or failed something get a journal entry.
+	// Often reports that the job runs often, so that a run without anything to do gets no journal entry unless it
+	// fails.
 	Often bool
 }
 
@@ -45,7 +46,8 @@ type Scheduler struct {
 	Log     *slog.Logger
 }
 
-// Serve runs all jobs until ctx ends, or until the broker has lost what they need. A run that fails ends nothing.
+// Serve runs all jobs, and besides alongside them, until ctx ends or the broker has lost what they need. A failed run
+// does not end Serve.
 func (s *Scheduler) Serve(ctx context.Context, besides ...func(context.Context) error) error {
 	var names []string
 	for _, job := range s.Jobs {
@@ -74,8 +76,8 @@ func (s *Scheduler) Serve(ctx context.Context, besides ...func(context.Context) 
 	return err
 }
 
-// perform runs a job once, and reports to the journal, the state and the metrics. A run that is cut off by the end of ctx is left to the
-// journal, which calls it interrupted.
+// perform does one run of a job, and reports it to the journal, the state and the metrics. A run that the end of ctx
+// cuts off is left to the journal, which ends it as interrupted.
 func (s *Scheduler) perform(ctx context.Context, job Job, run *periodic.Run) error {
 	if run.Entry == "" && !job.Often {
 		if entry, err := s.BeginEntry(job.Name, run); err == nil {
@@ -108,10 +110,10 @@ func (s *Scheduler) perform(ctx context.Context, job Job, run *periodic.Run) err
 	return err
 }
 
-// keepInterval is how often it is persisted that a frequent job found nothing to do.
+// keepInterval is how often a frequent job's success is persisted when there was nothing to do.
 const keepInterval = time.Hour
 
-// keep stores the end of a run that need not be repeated.
+// keep persists the end of a run that need not be repeated.
 func (s *Scheduler) keep(ctx context.Context, job Job, run *periodic.Run, res periodic.Result) error {
 	if job.Often && res.Nothing && s.Now().Sub(s.State.Read().Jobs[job.Name].Succeeded) < keepInterval {
 		return nil
@@ -133,7 +135,7 @@ func (s *Scheduler) keep(ctx context.Context, job Job, run *periodic.Run, res pe
 	})
 }
 
-// BeginEntry begins the journal entry of a run. The journal is not worth stopping for.
+// BeginEntry begins the journal entry of a run. Callers need not stop if the journal cannot be written.
 func (s *Scheduler) BeginEntry(name string, run *periodic.Run) (string, error) {
 	return s.begin(name, run, s.Now())
 }
@@ -147,7 +149,7 @@ func (s *Scheduler) begin(name string, run *periodic.Run, began time.Time) (stri
 	return id, err
 }
 
-// endEntry ends the journal entry of a run, or makes one if the run is worth it.
+// endEntry ends the journal entry of a run. If the run has none, endEntry makes one, unless the run had nothing to do.
 func (s *Scheduler) endEntry(job Job, run *periodic.Run, began time.Time, res periodic.Result, failure error) {
 	end := journal.Result{
 		Outcome: res.Outcome, Counts: res.Counts, Text: res.Text, Again: run.Again && failure != nil && !job.Shared(run),
@@ -174,7 +176,7 @@ func (s *Scheduler) endEntry(job Job, run *periodic.Run, began time.Time, res pe
 	}
 }
 
-// States are those of all jobs.
+// States returns the states of all jobs.
 func (s *Scheduler) States() []control.Job {
 	var all []control.Job
 	known := s.State.Read().Jobs
@@ -182,7 +184,7 @@ func (s *Scheduler) States() []control.Job {
 		st := job.State()
 		kept := known[job.Name].Succeeded
 		switch {
-		case job.CountsRequested: // the mapping in force has a record of its own
+		case job.CountsRequested: // the record of the mapping in force has the time
 		case job.Last != nil || kept.After(st.LastSuccess):
 			st.LastSuccess = kept
 		}
@@ -193,8 +195,9 @@ func (s *Scheduler) States() []control.Job {
 	return all
 }
 
-// FailureLevel is how a failure is logged. One for which a guard has raised an alarm needs no second one, and at a start the other
-// services may just not be ready yet.
+// FailureLevel returns the level at which a failure is logged: ERROR if it is unlikely to pass by itself, otherwise
+// WARN. It is INFO if a guard has already raised an alarm, and at the first failure if another service refuses or does
+// not answer, since that service may just not be ready yet.
 func FailureLevel(err error, failures int) slog.Level {
 	_, refused := errors.AsType[*control.Refusal](err)
 	switch {

@@ -1,4 +1,4 @@
-// Package state keeps what must outlive the machine that a janitor works on, in the state bucket.
+// Package state keeps, in the state bucket, what must outlive the machine that runs the leading janitor.
 package state
 
 import (
@@ -20,31 +20,31 @@ import (
 // Key is the state's key in the state bucket.
 const Key = "janitor.duties"
 
-// version is the version of the state's form. A state of another version is ignored.
+// version is the version of the state's format. A state of another version is ignored.
 const version = 1
 
-// State is what must outlive the machine that a janitor works on.
+// State is what must outlive the machine that runs the leading janitor.
 type State struct {
 	V    int            `json:"v"`
 	Jobs map[string]Job `json:"duties"`
 	// Held is the mapping that is held back; nil if none is.
 	Held *Held `json:"held,omitempty"`
-	// Unmapped is what an early refresh of the mapping depends on.
+	// Unmapped is what the decision about an early refresh of the mapping depends on.
 	Unmapped Unmapped `json:"unmapped,omitzero"`
 }
 
-// Job is what is kept of a periodic job.
+// Job is what is persisted of a periodic job.
 type Job struct {
-	// Since is when a janitor first knew of the job. It counts as done then, so that a first start waits for the hour, and a
-	// machine that is never on at that hour still catches up.
+	// Since is when a janitor first knew of the job. It counts as the end of a run, so that a first start waits for
+	// the hour, and a machine that is never on at that hour still catches up.
 	Since time.Time `json:"since"`
-	// Done is the end of the last run by the clock that need not be repeated, Succeeded that of the last one that succeeded,
-	// by the clock or on request.
+	// Done is the end of the last run that need not be repeated and that the schedule counts: by the clock, and for
+	// the mapping also on request. Succeeded is the end of the last run that succeeded, by the clock or on request.
 	Done      time.Time `json:"done,omitzero"`
 	Succeeded time.Time `json:"succeeded,omitzero"`
 }
 
-// Last is the moment that the schedule goes by.
+// Last returns the moment from which the schedule counts: Done, or Since if that is later.
 func (n Job) Last() time.Time {
 	if n.Done.After(n.Since) {
 		return n.Done
@@ -52,17 +52,18 @@ func (n Job) Last() time.Time {
 	return n.Since
 }
 
-// ErrConflict means that another janitor has written meanwhile.
+// ErrConflict means that another janitor has written in the meantime.
 var ErrConflict = cas.ErrConflict
 
-// Entry is one value that outlives processes. Revision 0 stands for none.
+// Entry is one value that outlives processes. Revision 0 means that there is none.
 type Entry interface {
 	Load(ctx context.Context) (value []byte, revision uint64, err error)
-	// Save replaces the value with that revision; it returns ErrConflict if there is another one by now.
+	// Save replaces the value with the given revision. It returns ErrConflict if the value has another revision by
+	// now.
 	Save(ctx context.Context, value []byte, revision uint64) (uint64, error)
 }
 
-// KVEntry is a key in a bucket.
+// KVEntry is an Entry kept under a key of a bucket.
 type KVEntry struct {
 	KV  jetstream.KeyValue
 	Key string
@@ -86,7 +87,8 @@ type Store struct {
 	revision uint64
 }
 
-// Open reads the state. CheckLeader returns an error if another process may have become the one that writes it.
+// Open reads the state. CheckLeader returns an error if another process may be the leader, and so the writer of the
+// state, by now.
 func Open(ctx context.Context, e Entry, checkLeader func() error, log *slog.Logger) (*Store, error) {
 	s := &Store{entry: e, checkLeader: checkLeader}
 
@@ -107,18 +109,18 @@ func Open(ctx context.Context, e Entry, checkLeader func() error, log *slog.Logg
 	return s, nil
 }
 
-// Read returns the state; what it points to does not change.
+// Read returns the state. What it points to must not be changed.
 func (s *Store) Read() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state
 }
 
-// maxConflicts bounds how often a change is tried against others who write.
+// maxConflicts is how often Update tries to save a change when others have written in between.
 const maxConflicts = 3
 
-// Update changes the state and stores it. F may be called again, with what somebody else has written meanwhile. If the
-// change cannot be stored, the state stays as it was.
+// Update changes the state and stores it. F is called again if somebody else has written in the meantime, with what
+// they wrote. If the change cannot be stored, the state stays as it was.
 func (s *Store) Update(ctx context.Context, f func(*State)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,7 +158,7 @@ func (s *Store) Update(ctx context.Context, f func(*State)) error {
 	}
 }
 
-// reload reads what somebody else has written. A state that is gone from the broker is still known here.
+// reload reads what somebody else has written. If the broker has lost the state, the one in memory stays.
 func (s *Store) reload(ctx context.Context) error {
 	value, revision, err := s.entry.Load(ctx)
 	if err != nil {
@@ -173,7 +175,7 @@ func (s *Store) reload(ctx context.Context) error {
 	return nil
 }
 
-// Register records the moment for jobs that were not known before.
+// Register records now as the Since of the jobs that the state does not have yet.
 func (s *Store) Register(ctx context.Context, now time.Time, names ...string) error {
 	unknown := false
 	known := s.Read().Jobs
@@ -196,40 +198,40 @@ func (s *Store) Register(ctx context.Context, now time.Time, names ...string) er
 	})
 }
 
-// LastRun returns a function that returns when the last run of a job by the clock ended, on any machine.
+// LastRun returns a function that returns the moment from which the schedule of a job counts; see [Job.Last].
 func (s *Store) LastRun(name string) func(context.Context) (time.Time, error) {
 	return func(context.Context) (time.Time, error) { return s.Read().Jobs[name].Last(), nil }
 }
 
-// Held is what the janitors keep of a mapping that is held back. It holds no personal data.
+// Held is what is persisted of a mapping that is held back. It contains no personal data.
 type Held struct {
 	control.HeldMapping
-	// Hash names the content.
+	// Hash is the hash of the mapping's content.
 	Hash string `json:"hash"`
-	// Approved is when an operator approved it, and ApprovedBy who that was; zero if nobody has.
+	// Approved is when an operator approved the mapping, and ApprovedBy is the operator's name; zero if nobody has.
 	Approved   time.Time `json:"approved,omitzero"`
 	ApprovedBy string    `json:"approved_by,omitempty"`
 }
 
-// idLength is how much of a hash names a held mapping to operators.
+// idLength is how many characters of the hash form the id that operators see.
 const idLength = 12
 
-// HeldID is the id of a mapping with this hash.
+// HeldID returns the id of a held mapping whose content has this hash.
 func HeldID(hash string) string { return hash[:min(len(hash), idLength)] }
 
-// Report is how operators see it; nil for nil.
+// Report returns what operators see of a held mapping; nil for nil.
 func (h *Held) Report() *control.HeldMapping {
 	if h == nil {
 		return nil
 	}
 
 	report := h.HeldMapping
-	report.ID = HeldID(h.Hash) // what an older version kept has none
+	report.ID = HeldID(h.Hash) // an older version stored none
 
 	return &report
 }
 
-// Unmapped is how many workers without an AtHoc user there were at least since a refresh.
+// Unmapped is the smallest number of workers without an AtHoc user since a refresh.
 type Unmapped struct {
 	// Refreshed is the end of that refresh.
 	Refreshed time.Time `json:"refreshed"`

@@ -47,7 +47,7 @@ func TestWhatOthersKeptIsNotLost(t *testing.T) {
 	assert.Len(t, again.Read().Jobs, 1, "a state of another form counts as none")
 }
 
-// TestAHeldMappingOfAnOlderVersion has no id in what was kept.
+// TestAHeldMappingOfAnOlderVersion checks a stored mapping that has no id.
 func TestAHeldMappingOfAnOlderVersion(t *testing.T) {
 	t.Parallel()
 

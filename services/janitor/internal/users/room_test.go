@@ -14,7 +14,7 @@ import (
 	"bobosync/shared/bustest"
 )
 
-// endless is an AtHoc that has new users for as long as it is asked, with names as long as they may be, and longer.
+// endless is an AtHoc that never runs out of users, with names of the maximum length and longer ones.
 type endless struct{ pages int }
 
 func (e *endless) SearchUsers(_ context.Context, q athoc.Query) iter.Seq2[athoc.Page, error] {
@@ -34,7 +34,7 @@ func (e *endless) SearchUsers(_ context.Context, q athoc.Query) iter.Seq2[athoc.
 	}
 }
 
-// TestUsersWithoutAnEnd: a reading ends where the memory would.
+// TestUsersWithoutAnEnd checks that a reading ends before the memory does.
 func TestUsersWithoutAnEnd(t *testing.T) {
 	t.Parallel()
 

@@ -18,26 +18,26 @@ import (
 	"bobosync/shared/topology"
 )
 
-// passes bounds how often the users are read in a row while the directory changes meanwhile.
+// passes is how often the users are read in a row if the directory changes during each pass.
 const passes = 5
 
-// pageStep is by how much the pages of a pass are smaller than those of the one before, so that users who move from page
-// to page do so at other places.
+// pageStep is by how much the pages of each pass are smaller than those of the previous one, so that page boundaries,
+// at which users can be missed, fall in other places.
 const pageStep = 37
 
-// The pauses between two pages after AtHoc has throttled a reading, beside what the circuit breaker does: a reading starts over when
-// one of its calls fails, so it has to be slow enough to get through in one piece.
+// The pauses between two pages after AtHoc has throttled a reading, in addition to those of the circuit breaker. A
+// reading starts over when one of its calls fails, so it must be slow enough to get through in one piece.
 const (
 	paceFirst = time.Second
 	maxPace   = 30 * time.Second
 )
 
-// Searcher is where users are searched; [athoc.Client] is one.
+// Searcher searches users; [athoc.Client] implements it.
 type Searcher interface {
 	SearchUsers(ctx context.Context, q athoc.Query) iter.Seq2[athoc.Page, error]
 }
 
-// Breaker lets calls to AtHoc through; [breaker.Breaker] is one.
+// Breaker lets calls to AtHoc through; [breaker.Breaker] implements it.
 type Breaker interface {
 	Wait(ctx context.Context) (breaker.Permit, error)
 	Pace(ctx context.Context) error
@@ -48,39 +48,41 @@ type Breaker interface {
 type Person struct {
 	// Username is the LOGIN_ID, spelt as AtHoc spells it.
 	Username string
-	// Value is that of the attribute that was asked for, as it stands there; empty if there is none.
+	// Value is the attribute that was asked for, verbatim; empty if the user has none.
 	Value string
-	// Asked is a moment just before AtHoc was asked for the page that the user came with.
+	// Asked is a moment just before AtHoc was asked for the page that has the user.
 	Asked time.Time
 }
 
 // Query says what to read.
 type Query struct {
-	// Attribute is what is wanted of each user, Extras are attributes that are fetched beside it and not needed.
+	// Attribute is the attribute that is read of each user. Extras are attributes that are fetched with it although
+	// they are not needed.
 	Attribute string
 	Extras    []string
-	// Setting is the variable that names the attribute, for the error when AtHoc does not know it.
+	// Setting is the variable that names the attribute; the error says so when AtHoc does not know the attribute.
 	Setting string
 }
 
-// Reader reads users from AtHoc. One reading goes on at a time: a second one waits until the first has ended.
+// Reader reads users from AtHoc. Only one reading is under way at a time: a second one waits until the first has
+// ended.
 type Reader struct {
-	// Users is asked through Breaker, which may be another one each time nothing is being read.
+	// Users is asked through Breaker, which may be replaced whenever no reading is under way.
 	Users   Searcher
 	Breaker Breaker
 	Log     *slog.Logger
-	// Now is the clock of Person.Asked.
+	// Now is the clock for Person.Asked.
 	Now func() time.Time
-	// Room is how many bytes a reading may take; 0 is without limit.
+	// Room is how many bytes a reading may take; 0 means without limit.
 	Room int64
 
 	turn chan struct{}
 	pace time.Duration
-	// refused are extras that AtHoc does not return any more.
+	// refused reports that AtHoc no longer returns the extras.
 	refused bool
 }
 
-// NewReader returns a reader without a breaker.
+// NewReader returns a reader that has no breaker yet.
 func NewReader(users Searcher, now func() time.Time, log *slog.Logger) *Reader {
 	return &Reader{Users: users, Now: now, Log: log, Room: Room(), turn: make(chan struct{}, 1)}
 }
@@ -95,10 +97,10 @@ func (r *Reader) take(ctx context.Context) (end func(), err error) {
 	}
 }
 
-// Short is the error of a reading in which AtHoc returned fewer users than it says that it has, as often as it was asked. What it returned
-// comes with it.
+// Short is the error of a reading in which AtHoc kept returning fewer users than it says it has. The users that it did
+// return are returned with the error.
 type Short struct {
-	// Found are those that it returned, Total is how many it says that it has.
+	// Found is the number of users that AtHoc returned, Total the number that it says it has.
 	Found, Total int
 }
 
@@ -107,13 +109,14 @@ func (s *Short) Error() string {
 	return fmt.Sprintf("AtHoc says that it has %d users, and returned %d of them in %d readings", s.Total, s.Found, passes)
 }
 
-// All returns all users, or a *Short with those that AtHoc returned. A user who was added or removed meanwhile may or may not be among them;
-// every other one is. A user may come twice; what comes last counts.
+// All returns all users, or a *Short with those that AtHoc returned. A user who was added or removed during the
+// reading may or may not be among them; every other user is. If a user occurs twice, the last occurrence counts.
 //
-// AtHoc cuts its list into pages again at each call, so that a user who is removed while the list is read shifts another
-// one from a page that comes to one that was read already. A pass through the pages is good if the total stayed the same,
-// nobody came twice and as many came as the total says. If the directory does not hold still for as much as one pass, the
-// last two passes are put together. Their pages are of different sizes, so nobody is likely to slip through both.
+// AtHoc divides its list into pages again at each call. A user who is removed while the list is read therefore shifts
+// another user from a page that is still to be read to one that has been read. A pass through the pages is good if the
+// total stayed the same, no user occurred twice, and as many users were returned as the total says. If the directory
+// keeps changing during every pass, All combines the last two. Their pages are of different sizes, so it is unlikely
+// that both missed the same user.
 func (r *Reader) All(ctx context.Context, q Query) ([]Person, error) {
 	end, err := r.take(ctx)
 	if err != nil {
@@ -148,7 +151,7 @@ func (r *Reader) All(ctx context.Context, q Query) ([]Person, error) {
 	}
 }
 
-// together puts the last two readings together.
+// together combines the last two passes.
 func (r *Reader) together(before, last reading) ([]Person, error) {
 	people := append(before.people, last.people...)
 	short := &Short{Found: different(before.people, last.people), Total: min(before.total, last.total)}
@@ -164,7 +167,8 @@ func (r *Reader) together(before, last reading) ([]Person, error) {
 	return people, nil
 }
 
-// different counts the users of two readings, each once. Those without a name cannot be told from each other: they count as in the last one.
+// different counts the users of two passes, each once. Users without a name cannot be distinguished, so only those of
+// the last pass count.
 func different(before, last []Person) int {
 	names, nameless := map[string]bool{}, 0
 	for _, p := range before {
@@ -184,8 +188,8 @@ func different(before, last []Person) int {
 	return len(names) + nameless
 }
 
-// Having returns the users for whom the attribute has a value, in one pass: a user who changes meanwhile, or is shifted from
-// page to page by one who does, may be missing or come twice.
+// Having returns the users for whom the attribute has a value, in one pass. A user who changes during the pass, or who
+// is shifted to another page by one who changes, may be missing or occur twice.
 func (r *Reader) Having(ctx context.Context, q Query) ([]Person, error) {
 	end, err := r.take(ctx)
 	if err != nil {
@@ -207,7 +211,8 @@ func (r *Reader) Having(ctx context.Context, q Query) ([]Person, error) {
 	return got.people, nil
 }
 
-// failed prepares the next reading for what went wrong in this one.
+// failed changes what the reader does in the next reading, as far as the error calls for it, and returns the error to
+// report.
 func (r *Reader) failed(q Query, err error) error {
 	call, ok := errors.AsType[*athoc.CallError](err)
 	switch {
@@ -215,7 +220,7 @@ func (r *Reader) failed(q Query, err error) error {
 	case call.Kind == athoc.Throttled:
 		r.pace = min(max(2*r.pace, paceFirst), maxPace)
 	case call.Kind == athoc.BadRequest && len(q.Extras) > 0:
-		// Old settings may name attributes that are gone; they are not needed.
+		// Old settings may name attributes that no longer exist; they are not needed.
 		r.Log.Warn("AtHoc refuses to return the attributes asked for; from now on only the one with the employee id is asked for: "+
 			"remove USER_ATTRIBUTES from the settings", "error", err)
 		r.refused = true
@@ -230,14 +235,15 @@ func (r *Reader) failed(q Query, err error) error {
 type reading struct {
 	people []Person
 	pages  int
-	size   int64 // of the people, about, in bytes
-	// total is how many users there are by AtHoc's last answer.
+	size   int64 // about how many bytes the people take
+	// total is how many users there are according to AtHoc's last answer.
 	total int
-	// steady: the directory did not change, as far as can be seen.
+	// steady: there was no sign of a change to the directory.
 	steady bool
 }
 
-// pass reads all pages of the given size once. Each page call goes through the breaker. Before is what is kept of an earlier pass.
+// pass reads all pages of the given size once. Each call for a page goes through the breaker. Before is what an
+// earlier pass found; it counts towards Room.
 func (r *Reader) pass(ctx context.Context, q Query, criteria string, size int, before []Person) (reading, error) {
 	got := reading{steady: true}
 	for _, p := range before {
@@ -271,7 +277,7 @@ func (r *Reader) pass(ctx context.Context, q Query, criteria string, size int, b
 			return got, nil
 		}
 
-		_ = pause.For(ctx, r.pace) // the breaker says that ctx has ended
+		_ = pause.For(ctx, r.pace) // if ctx has ended, the breaker returns the error
 		if permit, err = r.Breaker.Wait(ctx); err != nil {
 			return got, err
 		}
@@ -279,13 +285,13 @@ func (r *Reader) pass(ctx context.Context, q Query, criteria string, size int, b
 		asked = r.Now()
 	}
 
-	// The last call found nobody, or the search ended of itself.
+	// The last call returned no users, or the search ended by itself.
 	got.steady = got.steady && len(got.people) == got.total
 
 	return got, r.Breaker.Settle(ctx, permit, nil)
 }
 
-// add adds a page, and notes signs of a change.
+// add adds a page, and checks it for signs of a change.
 func (got *reading) add(page athoc.Page, attribute string, asked time.Time, seen map[string]bool) {
 	if got.pages > 0 && page.Total != got.total {
 		got.steady = false
@@ -306,7 +312,7 @@ func (got *reading) add(page athoc.Page, attribute string, asked time.Time, seen
 	}
 }
 
-// Extras are those of the attributes that are fetched beside the one that is needed.
+// Extras returns the attributes that are fetched in addition to the needed one, each once.
 func Extras(attributes []string, needed string) []string {
 	var extras []string
 	for _, a := range attributes {
@@ -320,12 +326,12 @@ func Extras(attributes []string, needed string) []string {
 	return extras
 }
 
-// MaxText is the most bytes of an employee id or a username that can be one. What is longer would not fit into a message with
-// others.
+// MaxText is the most bytes that an employee id or a username can have. A longer one would not fit into a message
+// together with others.
 const MaxText = 1024
 
-// JSONSize is how many bytes a text takes in JSON.
+// JSONSize returns how many bytes a text takes in JSON.
 func JSONSize(text string) int {
-	quoted, _ := json.Marshal(text) // there is no string that it cannot write
+	quoted, _ := json.Marshal(text) // a string can always be marshalled
 	return len(quoted)
 }

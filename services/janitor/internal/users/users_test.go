@@ -21,12 +21,12 @@ import (
 // list is an AtHoc whose users change between two pages.
 type list struct {
 	users []string
-	// size is the number of users in a page, whatever is asked for; 0 goes by what is asked for.
+	// size is the number of users in a page, whatever the query says; 0 means that the query decides.
 	size  int
 	calls int
 	// before is called before each page, with the number of calls so far.
 	before func(calls int) error
-	// hidden is how many more users there are by the total than are returned.
+	// hidden is the number of users that are counted in the total but never returned.
 	hidden   int
 	fields   []string
 	criteria string
@@ -63,7 +63,7 @@ func (l *list) SearchUsers(_ context.Context, q athoc.Query) iter.Seq2[athoc.Pag
 	}
 }
 
-// fakeBreaker lets everything through and remembers how the calls went.
+// fakeBreaker lets all calls through and counts their results.
 type fakeBreaker struct{ waits, settled, failed int }
 
 func (g *fakeBreaker) Wait(ctx context.Context) (breaker.Permit, error) {
@@ -134,7 +134,7 @@ func TestFetchMissesNobodyWhenUsersAreRemovedBetweenPages(t *testing.T) {
 	l := &list{users: numbered(100), size: 10}
 	l.before = func(calls int) error {
 		if calls == 3 {
-			l.users = slices.Delete(l.users, 2, 7) // shifts five users onto a page that was read
+			l.users = slices.Delete(l.users, 2, 7) // moves five users onto a page that has been read
 		}
 		return nil
 	}
@@ -150,7 +150,7 @@ func TestFetchSeesAUserWhoComesTwice(t *testing.T) {
 
 	l := &list{users: numbered(40), size: 10}
 	l.before = func(calls int) error {
-		if calls == 2 { // one goes at the end and one comes at the start: the total stays the same
+		if calls == 2 { // one user leaves at the end and one joins at the start: the total stays the same
 			l.users = slices.Insert(l.users[:39], 0, "u00000a")
 		}
 		return nil
@@ -169,7 +169,7 @@ func TestFetchOfADirectoryThatNeverHoldsStill(t *testing.T) {
 
 	staying := numbered(9500)
 	l := &list{users: slices.Clone(staying)}
-	l.before = func(calls int) error { // guests come and go at the start of the list, so that everybody shifts all the time
+	l.before = func(calls int) error { // guests come and go at the start of the list, so that all users keep shifting
 		if calls%2 == 0 {
 			l.users = slices.Insert(l.users, 0, fmt.Sprintf("guest%d", calls))
 		} else {
@@ -260,7 +260,7 @@ func TestFetchNamesTheSettingOfAnUnknownCollarField(t *testing.T) {
 func TestFetchSlowsDownUntilAThrottledReadingGetsThrough(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const limit = 3 * time.Second // AtHoc takes one call in that time, and three at once
+		const limit = 3 * time.Second // the time in which AtHoc accepts one more call; it accepts three at once
 		tokens, filled := 3.0, time.Now()
 		l := &list{users: numbered(100), size: 10, before: func(int) error {
 			now := time.Now()

@@ -1,4 +1,4 @@
-// Command publisher writes duty statuses to AtHoc. Any number of it may run.
+// Command publisher writes duty statuses to AtHoc. Any number of instances may run.
 package main
 
 import (

@@ -62,7 +62,7 @@ func (m *Set) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m, m.fresh, m.sizes, m.users}
 }
 
-// Called notes a call with so many users.
+// Called notes a call with the given number of users.
 func (m *Set) Called(users int) { m.sizes.Observe(float64(users)) }
 
 // Settled counts a user with a final outcome.

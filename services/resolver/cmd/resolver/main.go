@@ -1,4 +1,5 @@
-// Command resolver finds each worker's latest event and publishes the duty status that the worker's AtHoc user should have.
+// Command resolver finds each worker's latest event and publishes the duty status that the worker's AtHoc user should
+// have.
 package main
 
 import (

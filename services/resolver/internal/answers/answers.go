@@ -1,4 +1,5 @@
-// Package answers records AtHoc's answers to the updates, and resends whatever a call without an answer may have undone.
+// Package answers records AtHoc's answers to the updates, and resends whatever a call without an answer may have
+// undone.
 package answers
 
 import (
@@ -17,7 +18,8 @@ import (
 	"bobosync/shared/event"
 )
 
-// Linger lets the answers of several calls to AtHoc be saved at once: nothing waits for them.
+// Linger is how long answers are collected, so that those of several calls to AtHoc are saved together. Nothing waits
+// for them.
 const Linger = 100 * time.Millisecond
 
 // Answers handles answers of AtHoc.
@@ -27,7 +29,7 @@ type Answers struct {
 	History  *history.Keeper
 }
 
-// Handle handles a batch of outcomes: what they mean for the workers is saved, and then they are written to the history.
+// Handle handles a batch of outcomes: it saves what they mean for the workers, then writes them to the history.
 func (a *Answers) Handle(msg *message.Message) error {
 	all := read(bus.BatchFrom(msg.Context()))
 	if err := a.learn(msg.Context(), all); err != nil {
@@ -37,7 +39,7 @@ func (a *Answers) Handle(msg *message.Message) error {
 	return a.History.Record(msg.Context(), all)
 }
 
-// read decodes a batch. What cannot be read is dead.
+// read decodes a batch. A message that cannot be decoded becomes a dead letter.
 func read(batch *bus.Batch) []history.Answered {
 	all := make([]history.Answered, 0, len(batch.Items))
 	for _, item := range batch.Items {
@@ -82,9 +84,10 @@ func (a *Answers) learn(ctx context.Context, all []history.Answered) error {
 	return a.Roster.Save(ctx, change)
 }
 
-// givenUp is when a call was given up at the latest, in Unix seconds by this machine's clock. The publisher's may be slow: a status that is
-// resent while AtHoc may still be working on the call would be overwritten. So the moment at which the broker stored the answer counts
-// if that is later; neither lies in the future.
+// givenUp returns the latest moment at which a call was given up, in Unix seconds by this machine's clock. The
+// publisher's clock may be slow; a status that is resent while AtHoc may still be working on the call would be
+// overwritten. So the moment at which the broker stored the answer counts if it is later. The result never lies in the
+// future.
 func givenUp(answer event.Answer, stored, now time.Time) int64 {
 	return min(max(answer.Answered, stored.Unix()), now.Unix())
 }
@@ -112,8 +115,9 @@ func (a *Answers) take(v store.View, answer event.Answer, stored time.Time, work
 	return nil
 }
 
-// concerned returns the workers an answer affects: the one it was sent for, and, if the call got no answer and so may still be under way,
-// the worker who is mapped to that user now. Such a worker may be unknown so far: an event that comes soon is resent, as for all workers.
+// concerned returns the workers an answer affects: the worker it was sent for, and, if the call got no answer and so
+// may still be under way, the worker who is mapped to that user now. That worker may be unknown so far: an event that
+// arrives soon is resent, as for all workers.
 func (a *Answers) concerned(answer event.Answer) []string {
 	var out []string
 	if answer.Employee != "" {
@@ -129,7 +133,8 @@ func (a *Answers) concerned(answer event.Answer) []string {
 	return out
 }
 
-// Repeat resends the last status of the workers for whom AtHoc may have worked on a call that got no answer.
+// Repeat resends the last status of the workers whose call got no answer, once AtHoc can no longer be working on that
+// call.
 func (a *Answers) Repeat(ctx context.Context) error {
 	r := a.Roster
 	r.Lock()
@@ -169,14 +174,14 @@ func (a *Answers) Repeat(ctx context.Context) error {
 	return nil
 }
 
-// repeat resends a worker's last status. If the user that it went to is another worker's by now, that worker's status is sent: that is
-// the one which the late call may have overwritten.
+// repeat resends a worker's last status. If the user it was sent to belongs to another worker by now, that worker's
+// status is resent instead, since it is the one that the late call may have overwritten.
 func (a *Answers) repeat(v store.View, c *roster.Changeset, employee string, now time.Time) error {
 	r := a.Roster
 
 	w, err := r.Worker(v, employee)
 	if err != nil || w.Unresolved && w.Hold == nil {
-		return err // what was sent last may be newer than the store has it; it is resolved first
+		return err // the last update may be newer than the store has it; the worker is resolved first
 	}
 
 	before := w
@@ -202,7 +207,7 @@ func (a *Answers) repeat(v store.View, c *roster.Changeset, employee string, now
 	if _, sent := c.Change.Workers[holder]; !sent {
 		c.Again(present, func(w *latest.Worker) *event.Update {
 			if w.InDoubt <= now.Unix() {
-				w.InDoubt = 0 // it is one and the same call
+				w.InDoubt = 0 // because of the same call
 			}
 			return w.Again(holder, r.Mapping().User(holder), event.ReasonRepeat, now, r.Rules)
 		})

@@ -49,7 +49,8 @@ func TestTake(t *testing.T) {
 	}
 }
 
-// TestALineIsTakenPieceByPiece: each one comes once, and who is taken next is who would be if all who are left stood in a line anew.
+// TestALineIsTakenPieceByPiece checks that each candidate is taken once, and that the next ones taken are those that a
+// new queue of all remaining candidates would give.
 func TestALineIsTakenPieceByPiece(t *testing.T) {
 	t.Parallel()
 

@@ -1,5 +1,5 @@
-// Package dead follows operators' orders about dead letters: to try them again, or to drop them. The letters lie in the stream
-// DEAD, of which the resolver alone may remove any, so that none is gone without a record of who ordered it.
+// Package dead follows operators' orders about dead letters: to try them again, or to drop them. The letters lie in the
+// stream DEAD. Only the resolver may remove any, so that none disappears without a record of who ordered it.
 package dead
 
 import (
@@ -24,14 +24,14 @@ type Letters struct {
 	Forecast func(context.Context, control.RequeueRequest) (control.RequeueAnswer, error)
 }
 
-// letter is a dead letter with the service that wrote it, by the subject that only this service may publish to; what the letter
-// says of itself is no more than its content.
+// letter is a dead letter with the service that wrote it. The service is taken from the subject, which only that
+// service may publish to; what the letter says about itself is mere content.
 type letter struct {
 	event.DeadLetter
 	from topology.Service
 }
 
-// Try tries letters again, and removes those for which that could be done.
+// Try tries letters again, and removes those for which that succeeded.
 func (l Letters) Try(ctx context.Context, req control.DeadRequest) ([]control.DeadResult, error) {
 	return l.each(ctx, req, func(found letter) (string, error) { return l.requeue(ctx, found, req.By) })
 }
@@ -130,7 +130,7 @@ func (l Letters) each(ctx context.Context, req control.DeadRequest, do func(lett
 	return results, nil
 }
 
-// read reads a letter. One that is itself unreadable can be dropped all the same.
+// read returns a letter. An unreadable letter is returned without content, so that it can still be dropped.
 func read(ctx context.Context, stream jetstream.Stream, id uint64) (letter, error) {
 	m, err := stream.GetMsg(ctx, id)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -149,8 +149,8 @@ func read(ctx context.Context, stream jetstream.Stream, id uint64) (letter, erro
 	return found, nil
 }
 
-// requeue tries one dead letter again: an update through Requeue, which knows whether it still is the latest; any other message where it
-// could not be read.
+// requeue tries one dead letter again: an update through Requeue, which knows whether it is still the latest, and any
+// other message by publishing it again to the subject it came from.
 func (l Letters) requeue(ctx context.Context, found letter, by string) (string, error) {
 	subject, update, err := requeueTo(found)
 	if err != nil {
@@ -176,16 +176,16 @@ func (l Letters) requeue(ctx context.Context, found letter, by string) (string, 
 	return "is sent again", nil
 }
 
-// requeueTo decides what may be done with a dead letter: ask the resolver for an update, or publish the payload again to a subject
-// that its service reads, of the type that belongs there. A letter says itself where it came from, and a service that may write letters
-// must not be able to publish anything anywhere with the resolver's rights.
+// requeueTo decides what may be done with a dead letter: pass an update to the resolver, or publish the payload again
+// to a subject that its service reads, if it has the type that belongs there. A letter itself says where it came from,
+// and a service that may write letters must not be able to publish anything anywhere with the resolver's rights.
 func requeueTo(l letter) (subject string, update *event.Update, err error) {
 	var (
 		u       event.Update
 		entries event.Entries
 		acks    event.Acks
 	)
-	// What a later version wrote is read when the service has been updated.
+	// A payload written by a later version counts: it is read once the service has been updated.
 	readable := func(into event.Versioned) bool {
 		err := event.Decode(l.Payload, into)
 		return err == nil || errors.Is(err, event.ErrVersion)

@@ -9,8 +9,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestADeadLetterGivesNoOrders: only the service that wrote it says whose it is, and it is published to no other place, as no other
-// type, than its service reads.
+// TestADeadLetterGivesNoOrders checks that only the service that wrote a letter decides where it belongs, and that it
+// is published only to a subject, and as a type, that its service reads.
 func TestADeadLetterGivesNoOrders(t *testing.T) {
 	t.Parallel()
 

@@ -1,4 +1,4 @@
-// Package decisions is where a person decides about mass changes that are held.
+// Package decisions lets a person decide about the mass changes that are held, and carries the decisions out.
 package decisions
 
 import (
@@ -21,18 +21,18 @@ import (
 	"bobosync/shared/topology"
 )
 
-// shownAtOnce is how many workers are in an answer.
+// shownAtOnce is how many workers one answer has at most.
 const shownAtOnce = 1000
 
-// Decider carries out what is decided about a roster's holds.
+// Decider carries out the decisions about a roster's holds.
 type Decider struct {
 	roster   *roster.Roster
 	releaser *release.Releaser
 	copy     *keeper
 }
 
-// New returns a decider for the session that begins, with the guard's state from the state store, or from the broker's copy if the state
-// store was lost. The caller must hold the roster's lock.
+// New returns a decider for the session that begins. It loads the guard's state from the state store, or from the
+// broker's copy if the state store was lost. The caller must hold the roster's lock.
 func New(ctx context.Context, js jetstream.JetStream, r *roster.Roster, x *release.Releaser) (*Decider, error) {
 	kv, err := js.KeyValue(ctx, topology.BucketState)
 	if err != nil {
@@ -48,11 +48,11 @@ func New(ctx context.Context, js jetstream.JetStream, r *roster.Roster, x *relea
 type person struct {
 	guard.Member
 	worker latest.Worker
-	// at is the moment of the status that waits, in Unix seconds.
+	// at is the time of the status that waits, in Unix seconds.
 	at int64
 }
 
-// name is the name that an operator uses for the person.
+// name returns the name by which an operator refers to the person.
 func (p person) name() string { return cmp.Or(p.Employee, p.User) }
 
 func members(all []person) []guard.Member {
@@ -92,7 +92,7 @@ func (d *Decider) persons(g *guard.Group) ([]person, error) {
 	return all, err
 }
 
-// List describes all holds, without persons.
+// List describes all holds without naming anybody.
 func (d *Decider) List(context.Context, control.Nothing) (control.HeldAnswer, error) {
 	r := d.roster
 	r.Lock()
@@ -108,7 +108,7 @@ func (d *Decider) List(context.Context, control.Nothing) (control.HeldAnswer, er
 	return answer, nil
 }
 
-// waiting returns the hold of an id that waits for a decision.
+// waiting returns the hold with the given id if it waits for a decision, and refuses otherwise.
 func (d *Decider) waiting(id string) (*guard.Group, error) {
 	g := d.roster.Holds.Groups.Find(id)
 	switch {
@@ -122,7 +122,7 @@ func (d *Decider) waiting(id string) (*guard.Group, error) {
 	}
 }
 
-// Show returns the members of a hold and what an approval leads to.
+// Show returns the members of a hold and what an approval would lead to.
 func (d *Decider) Show(_ context.Context, req control.HeldRequest) (control.HeldSet, error) {
 	r := d.roster
 	r.Lock()
@@ -168,7 +168,7 @@ func (d *Decider) Show(_ context.Context, req control.HeldRequest) (control.Held
 	return set, nil
 }
 
-// Decide approves or rejects exactly those who were shown.
+// Decide approves or rejects a hold for exactly the members who were shown.
 func (d *Decider) Decide(ctx context.Context, req control.HeldDecision) (control.HeldResult, error) {
 	r := d.roster
 	r.Lock()
@@ -177,7 +177,7 @@ func (d *Decider) Decide(ctx context.Context, req control.HeldDecision) (control
 	switch {
 	case req.Reason == "":
 		return control.HeldResult{}, control.Refuse("say why, with --reason: it is kept with the decision")
-	case !r.Recovered: // who is read again later would be decided about as well, and was not shown
+	case !r.Recovered: // members who are read again later would be decided about too, and were not shown
 		return control.HeldResult{}, roster.ErrRebuilding
 	}
 
@@ -210,7 +210,7 @@ func (d *Decider) Decide(ctx context.Context, req control.HeldDecision) (control
 	}
 
 	change := r.Holds.Guard.Decide(g, guard.Decision{Outcome: outcome, At: r.Now().UTC(), By: req.By, Reason: req.Reason, Users: len(all)})
-	// From here on it is decided, whatever ends the process: Resume goes on with it.
+	// Once this is saved, the decision stands: if the process ends, Resume carries it out.
 	if err := r.Save(ctx, store.Change{Guard: &change}); err != nil {
 		return result, err
 	}
@@ -220,7 +220,7 @@ func (d *Decider) Decide(ctx context.Context, req control.HeldDecision) (control
 	return result, d.carryOut(ctx, r.Holds.Groups.Find(g.ID))
 }
 
-// sameSet refuses a decision about others than those who were shown.
+// sameSet refuses a decision if the members are no longer those who were shown.
 func sameSet(token, id string, now []person) error {
 	came, left, ok := guard.Since(token, members(now))
 	switch {
@@ -233,14 +233,15 @@ func sameSet(token, id string, now []person) error {
 	}
 }
 
-// split puts the excepted members into a hold of their own, and returns what is left of the other one. The rows of those who had left the
-// hold before go to the part that is not approved: if they are read again, nothing counts as approved that nobody was shown.
+// split moves the excepted members into a hold of their own, and returns what is left of the original hold, with the
+// members who are left in it. The rows of members who had left the hold before go to the part that is not approved: if
+// they are read again, nothing counts as approved that nobody was shown.
 func (d *Decider) split(ctx context.Context, g *guard.Group, all []person, req control.HeldDecision, result *control.HeldResult) (*guard.Group, []person, error) {
 	r, except := d.roster, req.Except
 	rest, left := r.Holds.Groups.Split(g), g.Clone()
 	clear(left.Users)
 
-	gathered, others := rest, left // others has what was not gathered
+	gathered, others := rest, left // gathered gets the rows of its members, and others keeps all the rest
 	if req.Approve {
 		gathered, others = left, rest
 	}
@@ -299,7 +300,7 @@ func (d *Decider) carryOut(ctx context.Context, g *guard.Group) error {
 	for _, p := range all {
 		w := p.worker
 		switch {
-		case p.Employee == "": // the janitor finds the user again, and the observer knows of the decision
+		case p.Employee == "": // the janitor finds the user again, and the observer then goes by the decision
 			continue
 		case !g.Is(guard.Rejected):
 			w.Pass()
@@ -319,7 +320,7 @@ func (d *Decider) carryOut(ctx context.Context, g *guard.Group) error {
 	return d.roster.Commit(ctx, &c)
 }
 
-// Requeue accepts after all what was rejected.
+// Requeue accepts a rejected mass change after all.
 func (d *Decider) Requeue(ctx context.Context, req control.HeldDecision) (control.HeldResult, error) {
 	r := d.roster
 	r.Lock()
@@ -331,7 +332,7 @@ func (d *Decider) Requeue(ctx context.Context, req control.HeldDecision) (contro
 	}
 
 	result, c, workers := control.HeldResult{ID: g.ID}, roster.NewChangeset(), map[string]latest.Worker{}
-	latestRows := map[string]*event.RowSet{} // of the group, by file
+	latestRows := map[string]*event.RowSet{} // the rows of the hold that are latest events, by file
 
 	err = r.View(func(v store.View) error {
 		return v.EachWorker(ctx, func(employee string, w latest.Worker) error {
@@ -377,7 +378,7 @@ func (d *Decider) Requeue(ctx context.Context, req control.HeldDecision) (contro
 	return result, r.Save(ctx, store.Change{Workers: workers, Guard: &change})
 }
 
-// rejected returns the mass change that was rejected and that a request means. The caller holds the roster's lock.
+// rejected returns the rejected mass change that a request names. The caller must hold the roster's lock.
 func (d *Decider) rejected(req control.HeldDecision) (*guard.Group, error) {
 	g := d.roster.Holds.Groups.Find(req.ID)
 	switch {
@@ -400,8 +401,8 @@ func addRow(rows map[string]*event.RowSet, e latest.Event) {
 	rows[e.File].Add(e.Version.Row)
 }
 
-// supersedeRest settles the rows of a rejected mass change that are no worker's latest ones. When their files were read again, they were
-// withheld as rejected ones, and would be for ever.
+// supersedeRest settles as superseded the rows of a rejected mass change that are no worker's latest event. When their
+// files were read again, these rows were withheld like the rejected ones, and would stay withheld for ever.
 func supersedeRest(settled roster.RowOutcomes, g *guard.Group, latestRows map[string]*event.RowSet) {
 	for file, rows := range g.Rows {
 		for first, last := range rows.Runs() {
@@ -414,7 +415,7 @@ func supersedeRest(settled roster.RowOutcomes, g *guard.Group, latestRows map[st
 	}
 }
 
-// Resume goes on with what was decided before the process ended, and drops what is old.
+// Resume carries out what was decided before the process ended, and drops old holds.
 func (d *Decider) Resume(ctx context.Context) error {
 	r := d.roster
 	r.Lock()
@@ -430,7 +431,7 @@ func (d *Decider) Resume(ctx context.Context) error {
 	errs = append(errs, d.adoptOrphans(ctx))
 
 	forget, overtaken := r.Holds.Old(r.Now())
-	if !r.Recovered { // who is in them is not known yet
+	if !r.Recovered { // their members are not known yet
 		overtaken = nil
 	}
 
@@ -452,7 +453,8 @@ func (d *Decider) Resume(ctx context.Context) error {
 	return errors.Join(append(errs, d.copy.keep(ctx, r.Holds, r.Now()))...)
 }
 
-// adoptOrphans asks the guard again about the workers whose hold is not known: a crash came between the parts of a large change.
+// adoptOrphans makes the guard be asked again about the workers whose hold is not known. A large change is saved in
+// parts, with the holds in the last one, and a crash came in between.
 func (d *Decider) adoptOrphans(ctx context.Context) error {
 	r, change := d.roster, store.Change{Workers: map[string]latest.Worker{}}
 	err := r.View(func(v store.View) error {

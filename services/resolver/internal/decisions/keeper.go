@@ -20,27 +20,27 @@ import (
 )
 
 const (
-	// historyEvery is how often the counts are copied; holds are at once.
+	// historyEvery is how often the counts are copied; holds are copied at once.
 	historyEvery = time.Minute
-	// keepAgain is the delay before it is tried again.
+	// keepAgain is the delay before a failed attempt is repeated.
 	keepAgain = 5 * time.Second
 )
 
 // keeper writes the copy. Callers must hold the roster's lock.
 type keeper struct {
 	kv jetstream.KeyValue
-	// next is when the counts are copied next, and again when it is tried again.
+	// next is when the counts should be copied next, and again is when a failed attempt may be repeated.
 	next, again time.Time
 }
 
-// remembered is the copy's head.
+// remembered is the head of the copy.
 type remembered struct {
 	guard.History
 	// Groups are the ids of the holds.
 	Groups []string `json:"groups,omitempty"`
 }
 
-// restore loads the copy.
+// restore loads the guard's state from the state store or, if that has none, from the broker's copy.
 func (k *keeper) restore(ctx context.Context, r *roster.Roster) error {
 	h, groups, known, err := r.Store.Guard()
 	if err != nil {
@@ -67,7 +67,7 @@ func (k *keeper) restore(ctx context.Context, r *roster.Roster) error {
 	return nil
 }
 
-// read reads the copy; it is empty if there is none.
+// read reads the broker's copy. What it returns is empty if there is no copy.
 func (k *keeper) read(ctx context.Context) (guard.History, []*guard.Group, error) {
 	var head remembered
 	if err := k.get(ctx, topology.KeyGuardHistory, &head); err != nil {
@@ -119,7 +119,7 @@ func (k *keeper) put(ctx context.Context, key string, v any) error {
 	return nil
 }
 
-// keep writes what is missing in the copy.
+// keep writes what the copy lacks.
 func (k *keeper) keep(ctx context.Context, b *hold.State, now time.Time) error {
 	groups, behind := b.Unsynced()
 	if now.Before(k.again) || len(groups) == 0 && (!behind || now.Before(k.next)) {

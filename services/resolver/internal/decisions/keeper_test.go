@@ -15,8 +15,9 @@ import (
 	"bobosync/shared/bustest"
 )
 
-// TestAHoldThatIsTooLargeKeepsNothingElseBack: its copy does not fit into a message, which is said again and again. The other holds and the
-// counts are copied all the same: else the guard would begin anew after the loss of the state store.
+// TestAHoldThatIsTooLargeKeepsNothingElseBack: the hold's copy does not fit into a message, which is reported again and
+// again. The other holds and the counts are copied all the same: otherwise the guard would start over after the loss of
+// the state store.
 func TestAHoldThatIsTooLargeKeepsNothingElseBack(t *testing.T) {
 	t.Parallel()
 	kv, err := bustest.Start(t).Connect(t).JS.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "state"})

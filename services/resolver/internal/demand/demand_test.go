@@ -30,8 +30,9 @@ func TestCalls(t *testing.T) {
 	}
 }
 
-// TestRoomIsMadeBeforeTheTableRunsDry: with one call at a time when almost nobody waits any more, with many when half of them do; all that
-// wait are fewer than what AtHoc's side takes in a moment, and one call more.
+// TestRoomIsMadeBeforeTheTableRunsDry checks that with one call at a time there is room again when almost no update
+// waits any more, and with many calls when half of them wait. Never more updates wait than AtHoc and the publishers
+// take in a moment, plus one call.
 func TestRoomIsMadeBeforeTheTableRunsDry(t *testing.T) {
 	t.Parallel()
 
@@ -43,13 +44,13 @@ func TestRoomIsMadeBeforeTheTableRunsDry(t *testing.T) {
 	}{
 		{0, time.Hour, 1000},
 		{1000, 50 * time.Millisecond, 0},
-		{999, 10 * time.Second, 1000}, // AtHoc takes nearly nothing
+		{999, 10 * time.Second, 1000}, // AtHoc takes almost nothing
 		{0, 200 * time.Millisecond, 4000},
 		{2000, 100 * time.Millisecond, 0},
 		{1900, 125 * time.Millisecond, 6100},
 		{4000, 150 * time.Millisecond, 0},
 		{3900, 205 * time.Millisecond, 6100},
-		{9000, 10 * time.Second, 0}, // AtHoc is slow all at once
+		{9000, 10 * time.Second, 0}, // AtHoc is suddenly slow
 		{4900, 20 * time.Second, 1000},
 	} {
 		m.measure(step.waiting, step.took)

@@ -1,5 +1,6 @@
-// Package erasure erases what is stored of a worker, for data-protection requests: at the broker, in the state store, and, through the
-// janitor, in the journal. What the broker deletes stays in its files until they are rewritten or scrubbed (shared/scrub).
+// Package erasure erases what is stored of a worker, for data-protection requests: at the broker, in the state store,
+// and, through the janitor, in the journal. What the broker deletes stays in its files until they are rewritten or
+// scrubbed (shared/scrub).
 package erasure
 
 import (
@@ -21,7 +22,7 @@ import (
 	"bobosync/shared/topology"
 )
 
-// stateStore is what the resolver's file is called where stores are listed.
+// stateStore is the name of the resolver's file where stores are listed.
 const stateStore = "resolver.db"
 
 // Eraser erases workers.
@@ -32,7 +33,7 @@ type Eraser struct {
 	Forget func(context.Context, control.ForgetRequest) (control.ForgetAnswer, error)
 }
 
-// Show answers what would be erased.
+// Show returns what would be erased.
 func (e *Eraser) Show(ctx context.Context, req control.EraseRequest) (control.EraseForecast, error) {
 	n, w, err := e.who(req)
 	if err != nil {
@@ -58,7 +59,7 @@ func (e *Eraser) Show(ctx context.Context, req control.EraseRequest) (control.Er
 	return f, nil
 }
 
-// Erase erases a worker. What it has begun and could not end is ended by the same order, given again.
+// Erase erases a worker. If it fails halfway, the same order, given again, completes it.
 func (e *Eraser) Erase(ctx context.Context, req control.EraseRequest) (control.EraseAnswer, error) {
 	var a control.EraseAnswer
 	if strings.TrimSpace(req.Reason) == "" {
@@ -101,7 +102,7 @@ func (e *Eraser) Erase(ctx context.Context, req control.EraseRequest) (control.E
 	return a, e.forget(ctx, v)
 }
 
-// who returns the worker who is meant, with the usernames that are known by now.
+// who returns the worker that the request names, with the usernames known so far, and the worker's state.
 func (e *Eraser) who(req control.EraseRequest) (erase.Names, latest.Worker, error) {
 	n := erase.Names{Employee: strings.TrimSpace(req.Employee)}
 	if n.Employee == "" {
@@ -136,14 +137,14 @@ func (e *Eraser) worker(employee string) (w latest.Worker, err error) {
 	return w, err
 }
 
-// refusal says why a worker may not be erased now.
+// refusal returns why a worker may not be erased now; nil if the worker may.
 func (e *Eraser) refusal(v *survey, w latest.Worker) error {
 	e.Roster.Lock()
 	defer e.Roster.Unlock()
 	return e.check(v, w)
 }
 
-// check is refusal without locking. The caller must hold the roster's lock.
+// check is refusal without the locking. The caller must hold the roster's lock.
 func (e *Eraser) check(v *survey, w latest.Worker) error {
 	busy := e.Roster.Holds.Groups.Awaits(v.Users) || w.Unresolved || w.Open || w.Sending || w.Unconfirmed() || w.Hold != nil || w.Replay != "" || w.InDoubt != 0
 	switch {
@@ -158,7 +159,7 @@ func (e *Eraser) check(v *survey, w latest.Worker) error {
 	return v.refusal
 }
 
-// delete deletes messages of a stream, and overwrites them where the broker does that at once.
+// delete deletes messages of a stream, and overwrites them where the broker does so at once.
 func (e *Eraser) delete(ctx context.Context, stream string, sequences []uint64) error {
 	s, err := e.JS.Stream(ctx, stream)
 	if err != nil {

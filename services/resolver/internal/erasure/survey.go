@@ -18,14 +18,15 @@ import (
 	"bobosync/shared/topology"
 )
 
-// survey is what the broker holds of a worker, as far as it is scanned: collect takes the steps.
+// survey is what the broker holds of a worker. collect fills it, step by step.
 type survey struct {
 	js jetstream.JetStream
 	erase.Names
-	// found: per stream, sequences of messages about the worker. through: per stream, the last sequence scanned.
+	// found has, for each stream, the sequences of the messages about the worker; through has the last sequence
+	// scanned.
 	found   map[string][]uint64
 	through map[string]uint64
-	// details counts the records of the audit that mention the worker.
+	// details counts the audit's records that mention the worker.
 	details int
 	files   map[string]bool
 	// refusal says why nothing may be deleted now; nil if it may.
@@ -46,7 +47,7 @@ func (v *survey) refuse(why error) {
 	}
 }
 
-// collect scans everything. HISTORY comes first: it knows former usernames.
+// collect scans everything. HISTORY goes first, since it knows former usernames.
 func (e *Eraser) collect(ctx context.Context, n erase.Names) (*survey, error) {
 	v := &survey{js: e.JS, Names: n, found: map[string][]uint64{}, through: map[string]uint64{}, files: map[string]bool{}}
 	if err := v.history(ctx, e.Roster.Mapping()); err != nil {
@@ -64,7 +65,7 @@ func (e *Eraser) collect(ctx context.Context, n erase.Names) (*survey, error) {
 	return v, err
 }
 
-// end notes up to where a stream is scanned.
+// end records up to which sequence a stream is scanned.
 func (v *survey) end(ctx context.Context, stream string) error {
 	s, err := v.js.Stream(ctx, stream)
 	if err != nil {
@@ -90,7 +91,7 @@ func (v *survey) add(stream string) func(m *jetstream.RawStreamMsg) {
 	return func(m *jetstream.RawStreamMsg) { v.found[stream] = append(v.found[stream], m.Sequence) }
 }
 
-// history leaves out usernames that are another worker's by now, and what AtHoc was sent for those.
+// history leaves out usernames that belong to another worker by now, and what AtHoc was sent for them.
 func (v *survey) history(ctx context.Context, index *mapping.Index) error {
 	if err := v.end(ctx, topology.StreamHistory); err != nil {
 		return err
@@ -151,7 +152,7 @@ func (v *survey) answers(ctx context.Context) error {
 	return v.consumed(ctx, topology.StreamAcks, topology.ConsumerResolverAcks, topology.ConsumerIngestAcks)
 }
 
-// consumed scans a stream of which nothing may be deleted that is not acknowledged by all of its consumers.
+// consumed scans a stream whose messages may be deleted only after all of its consumers have acknowledged them.
 func (v *survey) consumed(ctx context.Context, stream string, consumers ...string) error {
 	var floors []uint64
 	for _, consumer := range consumers {
@@ -179,7 +180,7 @@ func (v *survey) calls(ctx context.Context) error {
 	return v.each(ctx, "KV_"+topology.BucketCalls, "", func(*jetstream.RawStreamMsg) { v.refuse(errUnderWay) })
 }
 
-// letters takes dead letters that are one update; others may be about other workers too.
+// letters takes dead letters that hold a single update. It refuses the others, which may be about other workers too.
 func (v *survey) letters(ctx context.Context) error {
 	if err := v.end(ctx, topology.StreamDead); err != nil {
 		return err
@@ -196,7 +197,7 @@ func (v *survey) letters(ctx context.Context) error {
 	})
 }
 
-// mapping refuses while AtHoc has the employee id, or one of the usernames for it.
+// mapping refuses while AtHoc still has the employee id, or one of the worker's usernames.
 func (v *survey) mapping(ctx context.Context) error {
 	if err := v.end(ctx, topology.StreamMapping); err != nil {
 		return err
@@ -204,7 +205,7 @@ func (v *survey) mapping(ctx context.Context) error {
 	return v.each(ctx, topology.StreamMapping, "", func(*jetstream.RawStreamMsg) { v.refuse(errMapped) })
 }
 
-// counts counts what was found about the worker, by store; known is whether the state store knows him.
+// counts returns how much was found about the worker, by store; known says whether the state store knows the worker.
 func (v *survey) counts(known bool) map[string]int {
 	counts := map[string]int{topology.StreamAudit: v.details, stateStore: 0}
 	for _, stream := range []string{topology.StreamEntries, topology.StreamUpdates, topology.StreamAcks, topology.StreamHistory, topology.StreamDead} {

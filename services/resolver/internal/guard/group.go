@@ -1,6 +1,6 @@
 package guard
 
-// This file is a hold: those whose change waits for a person.
+// This file defines a hold: the users whose changes wait for a person.
 
 import (
 	"crypto/sha256"
@@ -17,24 +17,25 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Group is the users of one mass change, who are decided about together. Its JSON form is stored.
+// Group is a hold: the users of one mass change, who are decided about together. Its JSON form is stored.
 type Group struct {
 	ID    string    `json:"id"`
 	Kind  Kind      `json:"kind"`
 	Since time.Time `json:"since"`
-	// Last is when members were last added, and Seq counts how often that was. Tripped is when more than are allowed were last added;
-	// zero in what an earlier version has stored.
+	// Last is when members were last added, and Seq counts the additions. Tripped is when an unusual change was last
+	// added, other than one that joined (Trip.Joins); it is zero in what an earlier version has stored.
 	Last    time.Time `json:"last"`
 	Tripped time.Time `json:"tripped,omitzero"`
 	Seq     int       `json:"seq"`
-	// Sent, Allowed, Usual and OnDuty are those of the Trip that began it.
+	// Sent, Allowed, Usual and OnDuty are those of the Trip that began the hold.
 	Sent    int `json:"sent"`
 	Allowed int `json:"allowed"`
 	Usual   int `json:"usual"`
 	OnDuty  int `json:"on_duty"`
-	// Rows are the rows of their latest events, by file, so that they are known again when the files are read again.
+	// Rows are the rows of the members' latest events, by file, so that they are recognized when the files are read
+	// again.
 	Rows map[string]event.RowSet `json:"rows,omitempty"`
-	// Users are the unmanaged users, by normal username, with the moment of their stale duty in Unix seconds.
+	// Users are the unmanaged users, by topology.NormalUsername, with the start of their stale duty in Unix seconds.
 	Users map[string]int64 `json:"users,omitempty"`
 	// Decision is nil as long as it is awaited.
 	Decision *Decision `json:"decision,omitempty"`
@@ -47,21 +48,22 @@ type Decision struct {
 	At      time.Time `json:"at"`
 	By      string    `json:"by,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
-	// Users counts whom it was about.
+	// Users is how many members it was about.
 	Users int `json:"users"`
 }
 
-// The verdicts on a hold.
+// The outcomes of a hold.
 const (
 	Approved = "approved"
 	Rejected = "rejected"
-	// Requeued: rejected at first.
+	// Requeued: rejected at first, and accepted after all.
 	Requeued = "requeued"
 	// Overtaken: newer events have superseded all of it.
 	Overtaken = "overtaken"
 )
 
-// Is reports whether that was decided; with "" whether the decision is awaited.
+// Is reports whether the hold was decided with this outcome or, for "", whether its decision is still awaited. It is
+// false for nil.
 func (g *Group) Is(outcome string) bool {
 	if g == nil || g.Decision == nil {
 		return g != nil && outcome == ""
@@ -69,15 +71,16 @@ func (g *Group) Is(outcome string) bool {
 	return g.Decision.Outcome == outcome
 }
 
-// Holds reports whether nobody has approved what its bookings say. One that is about clearing holds no booking: its duty was sent; nil holds
-// none either.
+// Holds reports whether the bookings in the hold must not count, because nobody has approved them. It is false for a
+// hold about clearing, which contains no bookings: the duty itself was sent before. It is false for nil.
 func (g *Group) Holds() bool {
 	return g != nil && !g.Kind.Clears() && !g.Is(Approved) && !g.Is(Requeued)
 }
 
-// Takes reports whether an unusual change belongs to this one, or begins another: it goes on as long as no window has passed without
-// it. What a silent feed has booked goes on to be found for as long as it is silent, so it belongs together until it is decided about; and
-// a change that is not unusual by itself belongs to what waits.
+// Takes reports whether an unusual change belongs to this hold instead of beginning a new one. A hold that awaits its
+// decision takes changes of its kind until a whole window has passed without an unusual one. Two kinds of change belong
+// to it however late they come: the clearing of duty that a silent feed has booked, since more of it is found for as
+// long as the feed is silent; and a change that is not unusual by itself.
 func (g *Group) Takes(t Trip, now time.Time, window time.Duration) bool {
 	last := g.Tripped
 	if last.IsZero() {
@@ -87,7 +90,7 @@ func (g *Group) Takes(t Trip, now time.Time, window time.Duration) bool {
 	return g.Is("") && g.Kind == t.Kind && (t.Joins || t.Kind == Silent || now.Sub(last) < window)
 }
 
-// Add notes that those of an unusual change are added.
+// Add notes that the users of a change are added to the hold.
 func (g *Group) Add(t Trip, now time.Time) {
 	g.Last, g.Seq = now.UTC(), g.Seq+1
 	if !t.Joins {
@@ -95,7 +98,7 @@ func (g *Group) Add(t Trip, now time.Time) {
 	}
 }
 
-// Clone returns a copy that shares nothing that changes.
+// Clone returns a copy that shares no mutable state with the original.
 func (g *Group) Clone() *Group {
 	c := *g
 	c.Rows, c.Users = map[string]event.RowSet{}, map[string]int64{}
@@ -110,7 +113,8 @@ func (g *Group) Clone() *Group {
 	return &c
 }
 
-// Without returns the group without a person: the group itself if the person is not in it. Its rows are numbers, and name nobody.
+// Without returns the group without a person, or the group itself if it does not mention that person. Its rows are
+// numbers and name nobody.
 func (g *Group) Without(n erase.Names) *Group {
 	named := func(user string, _ int64) bool {
 		return n.Are(user) || slices.ContainsFunc(n.Users, func(u string) bool { return topology.NormalUsername(u) == user })
@@ -133,15 +137,15 @@ func (g *Group) Without(n erase.Names) *Group {
 	return &without
 }
 
-// AddRow adds a row of a latest event.
+// AddRow adds the row of a latest event.
 func (g *Group) AddRow(file string, row int) {
 	rows := g.Rows[file]
 	rows.Add(row)
 	g.Rows[file] = rows
 }
 
-// TakeOut removes the rows that another hold has. What stays are those of the others and of those who had left the hold before, so that they
-// too are known again when their files are read again.
+// TakeOut removes the rows that another hold has. What stays are the rows of the other members, and of those who had
+// left the hold before, so that they too are recognized when their files are read again.
 func (g *Group) TakeOut(other *Group) {
 	for file := range other.Rows {
 		var stay event.RowSet
@@ -160,7 +164,7 @@ func (g *Group) TakeOut(other *Group) {
 	maps.DeleteFunc(g.Rows, func(_ string, rows event.RowSet) bool { return rows.Len() == 0 })
 }
 
-// Has reports whether a row is in it.
+// Has reports whether the hold contains a row.
 func (g *Group) Has(file string, row int) bool {
 	rows := g.Rows[file]
 	return rows.Has(row)
@@ -170,11 +174,11 @@ func (g *Group) Has(file string, row int) bool {
 type Member struct {
 	Employee, User string
 	Version        event.Version
-	// Seq is Group.Seq when it was added.
+	// Seq is Group.Seq when the member was added.
 	Seq int
 }
 
-// Token names exactly the members that were shown.
+// Token returns a token that identifies exactly these members, in any order.
 func Token(all []Member) string {
 	lines, last := make([]string, 0, len(all)), 0
 	for _, m := range all {
@@ -188,8 +192,9 @@ func Token(all []Member) string {
 	return fmt.Sprintf("%d-%d-%s", len(all), last, hex.EncodeToString(sum[:12]))
 }
 
-// Since compares the present members of a hold with a token of those who were shown, and returns how many came and how many left; both
-// are 0 if it is the same set. ok is false if it is not a token, or the set differs in a way that cannot be counted.
+// Since compares the present members of a hold with the token of the members who were shown, and returns how many came
+// and how many left; both are 0 if the set is the same. ok is false if the token is malformed, or if the set differs in
+// a way that cannot be counted.
 func Since(token string, now []Member) (came, left int, ok bool) {
 	parts := strings.Split(token, "-")
 	if len(parts) != 3 {

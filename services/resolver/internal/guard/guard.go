@@ -1,10 +1,11 @@
-// Package guard decides whether a mass change of duty statuses is unusual and waits for a person. All of it is pure: no clock, no
-// store, no broker.
+// Package guard decides whether a mass change of duty statuses is unusual and must wait for a person. It is pure: no
+// clock, no store, no broker.
 //
-// What is counted are decisions, each once: how many users go off duty because they booked off, how many because their duty is stale,
-// and how many go on duty. A change is unusual if more change within a window than is allowed; and allowed is the most of three: fewer
-// than MinUsers, OffPercent of those on duty, and Factor times the most that changed within a window in the same hour of the week, an
-// hour more or less, over the last six weeks. Hours are those of BOBO's wall clock, so that neither change of summer time moves a shift.
+// It counts decisions, each once: how many users go off duty because they booked off, how many because their duty is
+// stale, and how many go on duty. A change is unusual if more users change within a window than is allowed. Allowed is
+// the largest of three numbers: one less than MinUsers, OffPercent of the users on duty, and Factor times the most that
+// changed within a window in the same hour of the week, an hour more or less, over the last six weeks. Hours are those
+// of BOBO's wall clock, so that a shift stays in its hour when the clocks change.
 package guard
 
 import (
@@ -23,7 +24,7 @@ const (
 	Off Kind = "off"
 	// Stale: on duty in AtHoc, and cleared for its age.
 	Stale Kind = "stale"
-	// Silent: like Stale, but it was booked by a feed that is silent, so that it is not known whether the worker has booked off.
+	// Silent: like Stale, but a silent feed booked the duty, so we do not know whether the worker has booked off.
 	Silent Kind = "silent"
 	// On: off duty in AtHoc, and booked on.
 	On Kind = "on"
@@ -48,27 +49,28 @@ const (
 )
 
 const (
-	// autoAfter is how much history Auto needs before it holds, and reportAfter before it reports what it would have held: until each hour
-	// of the week was seen once, everything is unusual.
+	// autoAfter is how much history Auto needs before it holds, and reportAfter how much it needs before it reports
+	// what it would have held. Until each hour of the week has been seen once, everything is unusual.
 	autoAfter   = 14 * 24 * time.Hour
 	reportAfter = 7 * 24 * time.Hour
-	// weeks is how far back the usual is taken from.
+	// weeks is how many weeks back the usual is taken from.
 	weeks = 6
-	// maxWindow is as long as the hours that the usual is taken from.
+	// maxWindow is the length of the hours that the usual is taken from.
 	maxWindow = time.Hour
 )
 
 // Rules are the guard's settings.
 type Rules struct {
 	Mode Mode
-	// HoldOn: what goes on duty is held as well, and not only reported.
+	// HoldOn: users who go on duty are held as well, and not only reported.
 	HoldOn bool
 	Window time.Duration
-	// MinUsers, OffPercent (of those on duty) and Factor (times the usual) all have to be reached.
+	// A change is unusual if it reaches MinUsers and exceeds both OffPercent (of the users on duty) and Factor (times
+	// the usual).
 	MinUsers   int
 	OffPercent int
 	Factor     float64
-	// Zone is that of BOBO's wall clock.
+	// Zone is the time zone of BOBO's wall clock.
 	Zone *time.Location
 }
 
@@ -105,53 +107,55 @@ func (r Rules) Validate() error {
 // Counts are numbers of users by kind.
 type Counts map[Kind]int
 
-// Recent is what was decided recently.
+// Recent is a number of changes that were decided recently.
 type Recent struct {
 	// At is when, in Unix seconds.
 	At   int64 `json:"at"`
 	Kind Kind  `json:"kind"`
 	N    int   `json:"n"`
-	// Group is the hold that they are in; empty if they were let through.
+	// Group is the hold that the changes went into; empty if they were let through.
 	Group string `json:"group,omitempty"`
 }
 
-// Hour is what is kept of an hour of the wall clock.
+// Hour is what is kept of one hour of the wall clock.
 type Hour struct {
-	// Off, Stale and On are the most that were let through within a window that ended in this hour; Off counts the stale ones too.
+	// Off, Stale and On are the most changes that were let through within a window that ended in this hour; Off
+	// includes the stale ones.
 	Off   int `json:"off,omitempty"`
 	Stale int `json:"stale,omitempty"`
 	On    int `json:"on,omitempty"`
-	// OnDuty is how many were on duty at the last change.
+	// OnDuty is how many users were on duty at the last change.
 	OnDuty int `json:"on_duty"`
 }
 
 func (h Hour) most(k Kind) int { return map[Kind]int{Off: h.Off, Stale: h.Stale, On: h.On}[k] }
 
-// History is the guard's state. The zero value is a guard that begins.
+// History is the guard's state. The zero value is that of a guard that has counted nothing yet.
 type History struct {
-	// Since is when it began to count.
+	// Since is when the guard began to count.
 	Since time.Time `json:"since,omitzero"`
-	// Recent is what was decided within the window.
+	// Recent has the changes that were decided within the window.
 	Recent []Recent `json:"recent,omitempty"`
-	// Hours are by HourKey.
+	// Hours has the hours by HourKey.
 	Hours map[string]Hour `json:"hours,omitempty"`
 }
 
 const hourLayout = "2006-01-02T15"
 
-// wall is the wall clock's time, as if it never were put forward or back.
+// wall returns the hour that the wall clock shows at t. It is returned as a UTC time, so that adding days and hours
+// ignores changes of the clock.
 func (r Rules) wall(t time.Time) time.Time {
 	l := t.In(r.Zone)
 	return time.Date(l.Year(), l.Month(), l.Day(), l.Hour(), 0, 0, 0, time.UTC)
 }
 
-// Wall writes a moment of the wall clock, for names.
+// Wall formats a moment as the wall clock shows it, for names.
 func (r Rules) Wall(t time.Time) string { return t.In(r.Zone).Format("20060102-150405") }
 
-// HourKey names the hour of the wall clock that a moment is in.
+// HourKey returns the key of the wall clock's hour that a moment lies in.
 func (r Rules) HourKey(t time.Time) string { return r.wall(t).Format(hourLayout) }
 
-// Forgotten is the HourKey before which nothing is needed any more.
+// Forgotten returns the HourKey before which hours are no longer needed.
 func (r Rules) Forgotten(now time.Time) string {
 	return r.wall(now).AddDate(0, 0, -7*weeks-1).Format(hourLayout)
 }
@@ -161,7 +165,7 @@ func (r Rules) Holds(h *History, now time.Time) bool {
 	return r.Mode == Hold || r.Mode == Auto && !h.Since.IsZero() && now.Sub(h.Since) >= autoAfter
 }
 
-// HoldsFrom is when Auto begins to hold; zero in other modes and as long as nothing was counted.
+// HoldsFrom returns when Auto begins to hold; zero in other modes, and as long as nothing was counted.
 func (r Rules) HoldsFrom(h *History) time.Time {
 	if r.Mode != Auto || h.Since.IsZero() {
 		return time.Time{}
@@ -169,12 +173,12 @@ func (r Rules) HoldsFrom(h *History) time.Time {
 	return h.Since.Add(autoAfter)
 }
 
-// reports reports whether to report what would have been held.
+// reports reports whether changes that would have been held are reported.
 func (r Rules) reports(h *History, now time.Time) bool {
 	return r.Mode == Observe || r.Mode == Auto && !h.Since.IsZero() && now.Sub(h.Since) >= reportAfter
 }
 
-// sameHours visits the hours of the last six weeks that a moment is compared with.
+// sameHours calls visit for the hours of the last six weeks that the given moment is compared with.
 func (r Rules) sameHours(h *History, now time.Time, visit func(Hour)) {
 	wall := r.wall(now)
 	for week := 1; week <= weeks; week++ {
@@ -186,13 +190,15 @@ func (r Rules) sameHours(h *History, now time.Time, visit func(Hour)) {
 	}
 }
 
-// Usual is the most of a kind that was let through within a window at this hour of the week, an hour more or less.
+// Usual returns the most changes of a kind that were let through within one window at this hour of the week, an hour
+// more or less.
 func (r Rules) Usual(h *History, now time.Time, k Kind) (most int) {
 	r.sameHours(h, now, func(hour Hour) { most = max(most, hour.most(k)) })
 	return most
 }
 
-// UsualOnDuty is how few and how many were on duty at this hour of the week; 0 and 0 if that is not known.
+// UsualOnDuty returns the fewest and the most users who were on duty at this hour of the week, an hour more or less; 0
+// and 0 if that is not known.
 func (r Rules) UsualOnDuty(h *History, now time.Time) (least, most int) {
 	r.sameHours(h, now, func(hour Hour) {
 		if least == 0 || hour.OnDuty < least {
@@ -205,7 +211,8 @@ func (r Rules) UsualOnDuty(h *History, now time.Time) (least, most int) {
 	return least, most
 }
 
-// inWindow leaves out what is no longer within the window, or not yet, as when a clock was put back.
+// inWindow returns the changes that lie less than a window before or after now. Later ones exist after a clock was put
+// back.
 func (r Rules) inWindow(recent []Recent, now time.Time) []Recent {
 	return slices.DeleteFunc(slices.Clone(recent), func(x Recent) bool { return now.Sub(time.Unix(x.At, 0)).Abs() >= r.Window })
 }
@@ -213,18 +220,20 @@ func (r Rules) inWindow(recent []Recent, now time.Time) []Recent {
 // Trip is an unusual change.
 type Trip struct {
 	Kind Kind
-	// Users are how many change within the window with those who are decided now, of whom Sent were let through before.
+	// Users is how many users change within the window, including those who are being decided about now. Sent is how
+	// many of them were let through before.
 	Users, Sent int
-	// Allowed is how many may, Usual the most that usually do, and OnDuty how many were on duty when the window began.
+	// Allowed is how many users may change, Usual the most that usually do, and OnDuty how many were on duty when the
+	// window began.
 	Allowed, Usual, OnDuty int
-	// Hold: they are held. Otherwise it is only reported, if Report is set.
+	// Hold: the change is held. Otherwise it is only reported, and that only if Report is set.
 	Hold, Report bool
-	// Joins: they are not too many by themselves, and held since others of their kind are.
+	// Joins: the change is not unusual by itself; it is held because others of its kind are.
 	Joins bool
 }
 
-// Judge decides about changes that are not published yet. onDuty is how many AtHoc was sent to be on duty. It returns the kinds that
-// are unusual.
+// Judge decides about changes that are not published yet, and returns the unusual kinds. onDuty is the number of users
+// whom AtHoc was last sent as on duty.
 func (r Rules) Judge(h *History, now time.Time, onDuty int, changes Counts) (trips []Trip) {
 	if r.Mode == Never {
 		return nil
@@ -251,7 +260,7 @@ func (r Rules) Judge(h *History, now time.Time, onDuty int, changes Counts) (tri
 		}
 
 		t := Trip{Kind: k, Users: all[k] + changes[k], Sent: sent[k], Usual: r.Usual(h, now, k), OnDuty: before}
-		if k == Off { // those who were cleared are gone as well; those whose clearing is held are not
+		if k == Off { // users whose duty was cleared are gone as well; those whose clearing is held are not
 			t.Users, t.Sent = t.Users+sent[Stale], t.Sent+sent[Stale]
 		}
 
@@ -265,8 +274,8 @@ func (r Rules) Judge(h *History, now time.Time, onDuty int, changes Counts) (tri
 	return trips
 }
 
-// Count returns the state after changes that are decided: Recent as it is then, and the hour, by its key. held names the holds that
-// kinds go into.
+// Count returns the state after the given changes were decided: the new Recent, and the present hour with its key. held
+// names the holds that kinds go into.
 func (r Rules) Count(h *History, now time.Time, onDuty int, changes Counts, held map[Kind]string) (recent []Recent, key string, hour Hour) {
 	recent = r.inWindow(h.Recent, now)
 	for _, k := range Kinds() {
@@ -290,7 +299,7 @@ func (r Rules) Count(h *History, now time.Time, onDuty int, changes Counts, held
 	return recent, key, hour
 }
 
-// grain is how exactly the times of changes are kept, in seconds, so that a window holds few of them.
+// grain is the resolution, in seconds, at which the times of changes are kept, so that a window holds few entries.
 const grain = 10
 
 func add(recent []Recent, x Recent) []Recent {
@@ -304,8 +313,8 @@ func add(recent []Recent, x Recent) []Recent {
 	return append(recent, x)
 }
 
-// Decide returns the state after a person's decision about a hold: its members no longer count as a present change. What was
-// approved was usual, at the hour at which it was held.
+// Decide returns the state after a decision about hold g: Recent without its members, who no longer count as a present
+// change, and the hour in which the hold began, with its key. What was approved counts as usual in that hour.
 func (r Rules) Decide(h *History, g *Group, users int, approved bool) (recent []Recent, key string, hour Hour) {
 	recent = slices.DeleteFunc(slices.Clone(h.Recent), func(x Recent) bool { return x.Group == g.ID })
 	key = r.HourKey(g.Since)

@@ -40,7 +40,7 @@ func TestContradictionsAreRefusedByName(t *testing.T) {
 	}
 }
 
-// TestJudge: at noon of a Wednesday, with what usually goes off given by the hours of the weeks before.
+// TestJudge: it is noon on a Wednesday, and the hours of the previous weeks say what usually goes off.
 func TestJudge(t *testing.T) {
 	t.Parallel()
 
@@ -110,7 +110,7 @@ func TestWhatTheModesDo(t *testing.T) {
 	require.Empty(t, r.Judge(&History{}, now, 100, Counts{Off: 100}))
 }
 
-// TestHoursAreThoseOfTheWall: a shift that ends at 6 ends at 6 on both sides of both changes of summer time.
+// TestHoursAreThoseOfTheWall: a shift that ends at 6 ends at 6 before and after each change of the clocks.
 func TestHoursAreThoseOfTheWall(t *testing.T) {
 	t.Parallel()
 
@@ -128,8 +128,8 @@ func TestHoursAreThoseOfTheWall(t *testing.T) {
 	require.Equal(t, r.HourKey(repeated), r.HourKey(repeated.Add(time.Hour)))
 }
 
-// TestNoMoreGoesThanIsAllowed: whatever comes in whatever order, within any window no more are let go than the most of the limits allows;
-// and as long as it is no more, nobody is held.
+// TestNoMoreGoesThanIsAllowed: whatever changes arrive in whatever order, within any window no more are let through
+// than the largest limit allows; and as long as there are no more, nobody is held.
 func TestNoMoreGoesThanIsAllowed(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -192,7 +192,7 @@ func TestADecisionTeaches(t *testing.T) {
 	require.Zero(t, hour, "what was rejected was not")
 }
 
-// TestTokensNameExactlyTheShown: in any order, and whoever comes or leaves is counted.
+// TestTokensNameExactlyTheShown: the order does not matter, and members who come or leave are counted.
 func TestTokensNameExactlyTheShown(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -232,7 +232,8 @@ func TestTokensNameExactlyTheShown(t *testing.T) {
 	require.False(t, ok)
 }
 
-// TestASplitHoldKeepsTheRowsOfThoseWhoHadLeft: only the rows of those who are excepted go; no row is in both, and none in neither.
+// TestASplitHoldKeepsTheRowsOfThoseWhoHadLeft: only the rows of the excepted members go. No row is in both holds, and
+// none is in neither.
 func TestASplitHoldKeepsTheRowsOfThoseWhoHadLeft(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -35,8 +35,8 @@ var (
 	kept    = flag.String("history-store", "", "keep them in this `directory`, or ask what an earlier run kept there")
 )
 
-// BenchmarkHistory asks a history of that size about one worker, and about all, at random moments. What takes 90 days takes minutes here,
-// and what is late is as much less late.
+// BenchmarkHistory asks a history of the given size about one worker, and about all workers, at random moments. What
+// takes 90 days takes minutes here, and lateness is shortened in proportion.
 func BenchmarkHistory(b *testing.B) {
 	const timeout = 10 * time.Millisecond
 	server := bustest.Start(b, func(o *broker.Options) { o.StoreDir = cmp.Or(*kept, o.StoreDir) })
@@ -85,7 +85,7 @@ func BenchmarkHistory(b *testing.B) {
 	b.Logf("%d MiB of memory after that", (heap()-empty)>>20)
 }
 
-// stocked makes sure that the history has its records, and returns the time that they span.
+// stocked makes sure that the history has its records, and returns when the first and the last of them were stored.
 func stocked(b *testing.B, k *Keeper, conn *bus.Conn) (began, ended time.Time) {
 	stream, err := conn.JS.Stream(b.Context(), topology.StreamHistory)
 	require.NoError(b, err)
@@ -103,7 +103,7 @@ func stocked(b *testing.B, k *Keeper, conn *bus.Conn) (began, ended time.Time) {
 	return info.State.FirstTime, info.State.LastTime
 }
 
-// learn lets a keeper have all workers' last records in mind, as one has that has been at work for some days.
+// learn fills a keeper's cache with the last records of all workers, as it is after some days of work.
 func learn(b *testing.B, k *Keeper) {
 	subjects := make([]string, benchWorkers)
 	for n := range subjects {
@@ -113,8 +113,8 @@ func learn(b *testing.B, k *Keeper) {
 	require.NoError(b, k.writer.learn(b.Context(), subjects))
 }
 
-// measure reports how long asking takes, how much of the processor's time, with the broker's (on a busy machine that says more), and how much
-// the broker reads of its files for it.
+// measure reports how long asking takes, how much processor time it takes, including the broker's (on a busy machine
+// that says more), and how much the broker reads from its files for it.
 func measure(b *testing.B, ask func()) {
 	units := []string{"ms", "cpu-ms", "MiB"}
 
@@ -137,8 +137,8 @@ func measure(b *testing.B, ask func()) {
 	}
 }
 
-// fileBytes are those that this process has read of files so far, from memory or from disk; 0 where the system does not tell. What goes over
-// sockets counts, too.
+// fileBytes returns how many bytes this process has read from files so far, from memory or from disk; 0 if the system
+// does not report it. What goes over sockets counts, too.
 func fileBytes() (n int64) {
 	text, err := os.ReadFile("/proc/self/io")
 	if err == nil {
@@ -163,10 +163,11 @@ func heap() int64 {
 
 const (
 	benchWorkers = 20_000
-	benchShifts  = 4 // changes of a worker's a day
+	benchShifts  = 4 // changes of each worker's status a day
 )
 
-// filler fills a history with what a keeper would have written, marks too, many messages in flight. It alone writes to the stream.
+// filler fills a history with what a keeper would have written, including marks, with many messages in flight. Nothing
+// else writes to the stream.
 type filler struct {
 	b     *testing.B
 	rng   *rand.Rand
@@ -193,7 +194,8 @@ func newFiller(b *testing.B, k *Keeper, conn *bus.Conn) *filler {
 	}
 }
 
-// fill lets days pass in which each worker comes, unless he is away for a long time, and goes, twice.
+// fill lets days pass, on each of which each worker books on and off twice, except for those who are away for a long
+// time.
 func (f *filler) fill(records int) {
 	for day, n := 0, 0; n < records; day++ {
 		for shift := range benchShifts {
@@ -259,7 +261,7 @@ func (f *filler) publish(m *nats.Msg) {
 	}
 }
 
-// size is that of all files below a directory.
+// size returns the size of all files below a directory.
 func size(tb testing.TB, dir string) (sum int64) {
 	tb.Helper()
 	require.NoError(tb, filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {

@@ -1,7 +1,7 @@
 package history
 
-// What publishers have recorded of their calls: of those that are under way, and of those whose publisher was killed before their answers
-// were stored.
+// What publishers have recorded of their calls: those under way, and those whose publisher was killed before it stored
+// the answers.
 
 import (
 	"context"
@@ -19,21 +19,22 @@ import (
 	"bobosync/shared/topology"
 )
 
-// storing is how long a publisher that lives may need to store the answers to a call that is over.
+// storing is how long a live publisher may need to store the answers to a call that is over.
 const storing = 90 * time.Second
 
-// calls reads the publishers' records, and moves those of lost calls into the history. It may be used by several goroutines.
+// calls reads the publishers' records, and moves those of lost calls into the history. It may be used by several
+// goroutines.
 type calls struct {
 	js  jetstream.JetStream
 	log *slog.Logger
 	now func() time.Time
-	// timeout is the longest that a call to AtHoc takes, and longest the longest that AtHoc can be working on it.
+	// timeout is the longest that a call to AtHoc takes; longest is the longest that AtHoc can be working on it.
 	timeout, longest time.Duration
 	writer           *writer
 }
 
-// recordLost records the calls of publishers that cannot be alive any more. One that is alive all the same does no harm: where an
-// answer is known it counts.
+// recordLost records the calls of publishers that can no longer be alive. If a publisher is alive all the same, no harm
+// is done: where an answer is known, the answer counts.
 func (c *calls) recordLost(ctx context.Context) error {
 	kv, err := c.js.KeyValue(ctx, topology.BucketCalls)
 	if err != nil {
@@ -58,7 +59,7 @@ func (c *calls) recordLost(ctx context.Context) error {
 	return err
 }
 
-// underWay are the publishers' records of calls whose answers are not stored.
+// underWay returns what AtHoc was sent, according to the publishers' records, in calls whose answers are not stored.
 func (c *calls) underWay(ctx context.Context) ([]event.Delivery, error) {
 	var out []event.Delivery
 	err := bus.Read(ctx, c.js, "KV_"+topology.BucketCalls, bus.ReadFrom{}, func(data []byte, _ string) {
@@ -73,7 +74,7 @@ func (c *calls) underWay(ctx context.Context) ([]event.Delivery, error) {
 	return out, err
 }
 
-// over reports whether the last of the calls must have its answer stored by now.
+// over reports whether even the last of the calls must have its answer stored by now.
 func (c *calls) over(recorded event.Calling) bool {
 	if len(recorded.Calls) == 0 {
 		return true
@@ -84,7 +85,8 @@ func (c *calls) over(recorded event.Calling) bool {
 	return c.now().Sub(sent) > c.timeout+storing
 }
 
-// take records what a publisher had sent to AtHoc, or had been about to, and deletes it from the bucket.
+// take moves into the history what a publisher had sent to AtHoc, or was about to send, and deletes its record from the
+// bucket.
 func (c *calls) take(ctx context.Context, kv jetstream.KeyValue, key string) error {
 	value, revision, err := cas.Load(ctx, kv, key)
 	if err != nil || len(value) == 0 {
@@ -121,7 +123,7 @@ func (c *calls) take(ctx context.Context, kv jetstream.KeyValue, key string) err
 	return nil
 }
 
-// lostBy is what a call without an answer sent to AtHoc.
+// lostBy returns what a call without an answer sent to AtHoc.
 func lostBy(call event.Attempt, longest time.Duration) []event.Delivery {
 	out := make([]event.Delivery, 0, len(call.Whom))
 	for _, w := range call.Whom {

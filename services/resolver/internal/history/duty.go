@@ -1,6 +1,7 @@
 package history
 
-// Who was on duty at a moment. To find out, the last mark before the moment is read, what it points to, and what follows it.
+// Who was on duty at a moment. To find out, the keeper reads the last mark before the moment, the records that the mark
+// points to, and those that follow it.
 
 import (
 	"context"
@@ -15,16 +16,16 @@ import (
 )
 
 const (
-	// lateness is by how much later something may be stored than what was answered at the same time: an answer waits for its
-	// publisher, and a call without one for the next check.
+	// lateness is how much later a record may be stored than others that were answered at the same time: an answer
+	// waits for its publisher, and a call without an answer for the next check.
 	lateness = 5 * time.Minute
-	// dutyPage is the most workers in an answer, well below the broker's limit of 1 MB.
+	// dutyPage is the most workers in one answer, which keeps it well below the broker's limit of 1 MB.
 	dutyPage = 2000
-	// pagesFor is how long an answer is kept for its further pages.
+	// pagesFor is how long an answer is kept so that its further pages can be read.
 	pagesFor = time.Minute
 )
 
-// OnDuty answers whom AtHoc held as on duty.
+// OnDuty returns whom AtHoc held as on duty.
 func (k *Keeper) OnDuty(ctx context.Context, req control.OnDutyRequest) (control.OnDutyAnswer, error) {
 	now := k.now()
 	at := req.At
@@ -49,7 +50,7 @@ func (k *Keeper) OnDuty(ctx context.Context, req control.OnDutyRequest) (control
 	return page(state.answer, topology.NormalUsername(req.After)), nil
 }
 
-// moment is what is known of a moment, all workers in one answer; it is kept for its further pages.
+// moment is what is known of a moment, with all workers in one answer. It is kept for the further pages of that answer.
 type moment struct {
 	at, read time.Time
 	answer   control.OnDutyAnswer
@@ -62,7 +63,7 @@ func (k *Keeper) read(ctx context.Context, at time.Time) (*moment, error) {
 		return nil, err
 	}
 
-	open, err := k.calls.underWay(ctx) // first: what is stored meanwhile is found below
+	open, err := k.calls.underWay(ctx) // before the stream, which then has what is stored meanwhile
 	if err != nil {
 		return nil, err
 	}
@@ -86,13 +87,14 @@ func (k *Keeper) read(ctx context.Context, at time.Time) (*moment, error) {
 	return &moment{at: at, read: k.now(), answer: onDuty(deliveries, info, at)}, nil
 }
 
-// endsReading reports whether what follows in the stream was sent later than a moment as well. Behind a call without an answer that need
-// not be so: what a killed publisher has left is stored when the resolver starts, before the answers that wait for it.
+// endsReading reports whether everything after t in the stream was sent later than a moment, too. After a call without
+// an answer this need not be so: what a killed publisher has left is stored when the resolver starts, before the
+// answers that wait for the resolver.
 func endsReading(t event.Delivery, late time.Time) bool {
 	return t.Outcome != event.Pending && t.Call.Sent > late.UnixMilli()
 }
 
-// page is the part of an answer that lists those behind a username.
+// page returns the part of an answer that lists the workers after a username.
 func page(answer control.OnDutyAnswer, after string) control.OnDutyAnswer {
 	if after != "" {
 		from := slices.IndexFunc(answer.Workers, func(w control.OnDutyWorker) bool { return topology.NormalUsername(w.User) > after })
@@ -110,7 +112,7 @@ func page(answer control.OnDutyAnswer, after string) control.OnDutyAnswer {
 	return answer
 }
 
-// onDuty lists all who are on duty, or may be, by username.
+// onDuty lists all workers who are on duty, or may be, by username.
 func onDuty(deliveries userDeliveries, info event.HistoryInfo, at time.Time) control.OnDutyAnswer {
 	answer := control.OnDutyAnswer{At: at.UTC(), Workers: []control.OnDutyWorker{}, CompleteFrom: info.From}
 	for _, user := range slices.Sorted(maps.Keys(deliveries)) {

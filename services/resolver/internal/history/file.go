@@ -17,10 +17,10 @@ import (
 	"bobosync/shared/topology"
 )
 
-// filePage is the most calls in an answer, well below the broker's limit of 1 MB.
+// filePage is the most calls in one answer, which keeps it well below the broker's limit of 1 MB.
 const filePage = 1500
 
-// FileCalls answers what AtHoc was sent from the rows of a file, as far as that was while the file was worked on.
+// FileCalls returns what AtHoc was sent from the rows of a file while the file was in work.
 func (k *Keeper) FileCalls(ctx context.Context, req control.FileCallsRequest) (control.FileCallsAnswer, error) {
 	answer := control.FileCallsAnswer{Deliveries: []control.DeliveryAnswer{}}
 
@@ -79,7 +79,7 @@ func (k *Keeper) FileCalls(ctx context.Context, req control.FileCallsRequest) (c
 	return answer, nil
 }
 
-// wholeLines returns how many of the sorted deliveries fit into a page without cutting those of one line apart.
+// wholeLines returns how many of the sorted deliveries fit into a page without separating those of one line.
 func wholeLines(found []event.Delivery, most int) int {
 	if len(found) <= most {
 		return len(found)

@@ -20,7 +20,7 @@ import (
 
 const timeout = 2 * time.Second
 
-// bench is a keeper at a real broker, with a clock of its own.
+// bench is a keeper with a real broker and a clock of its own.
 type bench struct {
 	t      *testing.T
 	conn   *bus.Conn
@@ -43,7 +43,7 @@ func (b *bench) provision() {
 	require.NoError(b.t, topology.Provision(b.t.Context(), b.conn.JS, settings, topology.Everyone))
 }
 
-// begin makes the keeper of another session.
+// begin returns the keeper of another session.
 func (b *bench) begin() *Keeper {
 	k, err := New(b.conn, timeout, bustest.Logger(), func() time.Time { return b.now })
 	require.NoError(b.t, err)
@@ -59,7 +59,7 @@ func (b *bench) messages(stream string) uint64 {
 	return s.CachedInfo().State.Msgs
 }
 
-// answers are those of a call that told so many workers, from number first on, that they are on or off duty.
+// answers returns the answers to a call that sent so many workers, from number first on, as on or off duty.
 func answers(id string, first, workers int, on bool, sent time.Time) event.Acks {
 	a := event.Acks{From: "publisher", Calls: []event.Call{{
 		ID: id, Publisher: "p", Sent: sent.UnixMilli(), Answered: sent.Add(time.Second).UnixMilli(), Status: 200, Users: workers,
@@ -81,8 +81,8 @@ func (b *bench) past(text string, at time.Time, most int) control.PastAnswer {
 	return got
 }
 
-// TestDeliveries: what is read for one worker and for all is what the whole tells, at any moment, with calls that got no answer, with
-// marks or without, and also if everything comes a second time.
+// TestDeliveries checks that what is read for one worker and for all workers agrees with the whole history, at any
+// moment, with calls that got no answer, with and without marks, and also if everything is recorded a second time.
 func TestDeliveries(t *testing.T) {
 	b := newBench(t)
 
@@ -100,11 +100,11 @@ func TestDeliveries(t *testing.T) {
 			for i := range a.Answers {
 				a.Answers[i].Outcome = event.Pending
 			}
-		case 1: // it may have been taken, and is over
+		case 1: // AtHoc may have taken it, and is done with the call
 			a.Answers, a.InDoubt = nil, a.Answers
 		}
 
-		if call%4 == 0 && len(a.Answers) > 0 && !a.Answers[0].On { // cleared for its age: nobody knows of a booking
+		if call%4 == 0 && len(a.Answers) > 0 && !a.Answers[0].On { // cleared for its age: no booking is known
 			for i := range a.Answers {
 				a.Answers[i].Employee = ""
 			}
@@ -209,7 +209,7 @@ func TestDeliveries(t *testing.T) {
 	require.Len(t, lines, all)
 }
 
-// TestPages: everybody on duty comes once, whatever the size of the pages.
+// TestPages checks that everybody on duty is listed once, whatever the size of the pages.
 func TestPages(t *testing.T) {
 	t.Parallel()
 
@@ -230,7 +230,7 @@ func TestPages(t *testing.T) {
 	require.Equal(t, dutyPage+7, second.Total)
 }
 
-// TestAPublisherIsKilled: of a call whose publisher ended without storing the answer it is known that it was made.
+// TestAPublisherIsKilled checks that the history has a call whose publisher ended without storing the answer.
 func TestAPublisherIsKilled(t *testing.T) {
 	b := newBench(t)
 	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketCalls)
@@ -266,7 +266,8 @@ func TestAPublisherIsKilled(t *testing.T) {
 	require.ErrorIs(t, err, jetstream.ErrKeyNotFound, "what cannot be read is not tried for ever")
 }
 
-// TestACallThatWasLostWhileTheResolverWasDown: it is stored at the start, before the answers of earlier calls, which count all the same.
+// TestACallThatWasLostWhileTheResolverWasDown checks that such a call is stored at the start, before the answers of
+// earlier calls, and that those count all the same.
 func TestACallThatWasLostWhileTheResolverWasDown(t *testing.T) {
 	b := newBench(t)
 	kv, err := b.conn.JS.KeyValue(t.Context(), topology.BucketCalls)
@@ -296,8 +297,8 @@ func TestACallThatWasLostWhileTheResolverWasDown(t *testing.T) {
 	require.Len(t, calls.Deliveries, 2)
 }
 
-// TestALostHistoryIsMadeAnew of the answers that the broker still has, and says since when it is complete; and answers that were lost
-// make a time uncertain.
+// TestALostHistoryIsMadeAnew checks that a lost history is rebuilt from the answers that the broker still has, and says
+// since when it is complete; and that lost answers make a period uncertain.
 func TestALostHistoryIsMadeAnew(t *testing.T) {
 	b := newBench(t)
 	ctx := t.Context()
@@ -340,7 +341,8 @@ func TestALostHistoryIsMadeAnew(t *testing.T) {
 	require.Equal(t, history.Off, b.past("1", b.now, 10).State, "until it was told again")
 }
 
-// TestAMarkWaitsForWhatIsLate: an answer that is stored behind a later one does not count as the last for a mark in between.
+// TestAMarkWaitsForWhatIsLate checks that an answer that is stored after a later one does not count as the last one for
+// a mark in between.
 func TestAMarkWaitsForWhatIsLate(t *testing.T) {
 	b := newBench(t)
 	began := b.now
@@ -366,8 +368,8 @@ func TestAMarkWaitsForWhatIsLate(t *testing.T) {
 	require.Empty(t, mark.Open)
 }
 
-// TestWhatIsKnownOfTheHistoryOutlivesIt: records are dropped for their age, and what is known of the whole is not lost with them, but says
-// from when on it is complete.
+// TestWhatIsKnownOfTheHistoryOutlivesIt checks that what is known of the history as a whole is not lost when records
+// are dropped for their age, and says from when on the history is complete.
 func TestWhatIsKnownOfTheHistoryOutlivesIt(t *testing.T) {
 	b := newBench(t)
 	gap := event.Gap{From: 1, To: 2}
@@ -377,7 +379,7 @@ func TestWhatIsKnownOfTheHistoryOutlivesIt(t *testing.T) {
 	info.Gaps = []event.Gap{gap}
 	require.NoError(t, b.keeper.saveInfo(t.Context(), info))
 
-	b.now = b.now.Add(time.Hour) // what is told is so after the broker has it, however long that takes
+	b.now = b.now.Add(time.Hour) // the calls are later than anything that the broker has stored so far, however long that took
 	for call := range 3 {
 		require.NoError(t, b.keeper.Record(t.Context(), []Answered{{Acks: answers(fmt.Sprint(call), 0, 3, true, b.now), Sequence: uint64(call + 1), Stored: b.now}}))
 	}
@@ -386,7 +388,7 @@ func TestWhatIsKnownOfTheHistoryOutlivesIt(t *testing.T) {
 	require.NoError(t, b.keeper.Tend(t.Context()))
 	stream, err := b.conn.JS.Stream(t.Context(), topology.StreamHistory)
 	require.NoError(t, err)
-	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(9))) // as the broker drops what is too old
+	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(9))) // as the broker drops old records
 	kept, known, err := b.keeper.reader.loadInfo(t.Context())
 	require.NoError(t, err)
 	require.True(t, known)
@@ -396,8 +398,9 @@ func TestWhatIsKnownOfTheHistoryOutlivesIt(t *testing.T) {
 	require.Equal(t, history.Unknown, b.past("0", kept.From.Add(-time.Millisecond), 5).State)
 }
 
-// TestAPublisherOfBefore: while publishers are upgraded one by one, those of before tell of no calls. What they told AtHoc is in the history
-// without an id, in its order with what others told; from when on AtHoc held it is certain only behind the second of the answer.
+// TestAPublisherOfBefore checks records of publishers of an earlier version, which do not report their calls while
+// publishers are upgraded one by one. What they sent AtHoc is in the history without a call's id, in order with what
+// others sent. It is certain that AtHoc held it only after the second of the answer.
 func TestAPublisherOfBefore(t *testing.T) {
 	b := newBench(t)
 	step := 2 * b.keeper.longest
@@ -428,7 +431,8 @@ func TestAPublisherOfBefore(t *testing.T) {
 	require.Len(t, past.Deliveries, 3)
 }
 
-// TestAMarkOfManyParts: a mark that is too large for a message is put together, and one of which a part is gone does not count.
+// TestAMarkOfManyParts checks that a mark that is too large for one message is assembled from its parts, and that a
+// mark that lacks a part does not count.
 func TestAMarkOfManyParts(t *testing.T) {
 	b := newBench(t)
 

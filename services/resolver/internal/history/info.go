@@ -1,6 +1,6 @@
 package history
 
-// What is known of the history as a whole, and how it is rebuilt when it was lost.
+// What is known of the history as a whole, and how the history is rebuilt after it was lost.
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Begin completes the history as far as possible before any answer is consumed: a new one is filled with the answers that the broker
-// still has.
+// Begin completes the history as far as possible, before any answer is consumed. A new history is filled with the
+// answers that the broker still has.
 func (k *Keeper) Begin(ctx context.Context) error {
 	k.writer.forget()
 
@@ -43,7 +43,7 @@ func (k *Keeper) Begin(ctx context.Context) error {
 	return k.calls.recordLost(ctx)
 }
 
-// Tend does what is due by the clock: it is to be called now and then, by the goroutine that called Begin.
+// Tend does what is due by the clock. It must be called now and then, by the goroutine that called Begin.
 func (k *Keeper) Tend(ctx context.Context) error {
 	now, err := topology.Identity(ctx, k.js, topology.StreamHistory)
 	if err != nil {
@@ -57,7 +57,7 @@ func (k *Keeper) Tend(ctx context.Context) error {
 	return errors.Join(k.calls.recordLost(ctx), k.mark(ctx))
 }
 
-// renewInfo rewrites what is known of the history, or it would be dropped for its age, as all else is.
+// renewInfo rewrites what is known of the history, which would otherwise be dropped for its age, as everything else is.
 func (k *Keeper) renewInfo(ctx context.Context) error {
 	info, known, err := k.reader.loadInfo(ctx)
 	if err != nil || !known {
@@ -76,8 +76,8 @@ func (k *Keeper) saveInfo(ctx context.Context, info event.HistoryInfo) error {
 	return nil
 }
 
-// rebuild fills a new history with the answers that the broker has and that were consumed earlier; the others come anyway. It is
-// complete from where the stream of answers is.
+// rebuild fills a new history with the answers that the broker still has and that were consumed earlier; the others are
+// delivered anyway. The new history is complete from where the stream of answers begins.
 func (k *Keeper) rebuild(ctx context.Context) (event.HistoryInfo, error) {
 	stream, err := k.js.Stream(ctx, topology.StreamAcks)
 	if err != nil {
@@ -105,7 +105,7 @@ func (k *Keeper) rebuild(ctx context.Context) (event.HistoryInfo, error) {
 		}
 
 		if last > 0 && m.Sequence > last+1 {
-			begun.From = m.Time.UTC() // answers are missing that were about a worker who was erased, and about others
+			begun.From = m.Time.UTC() // the missing answers were about a worker who was erased, and about others
 		}
 
 		last = m.Sequence
@@ -125,11 +125,13 @@ func (k *Keeper) rebuild(ctx context.Context) (event.HistoryInfo, error) {
 	return begun, nil
 }
 
-// unread is how long answers may lie in their stream while the resolver runs: one that it did not handle is redelivered.
+// unread is how long answers may lie unread in their stream while the resolver runs: an answer that it did not handle
+// is redelivered.
 const unread = 2 * time.Minute
 
-// compare notes a gap if the stream of answers was lost: what was not consumed of it is in no history. It begins before what was stored
-// last, since that may be a mark, or an answer that overtook another one.
+// compare records a gap if the stream of answers was lost: answers that were not consumed from it are in no history.
+// The gap begins before the last record was stored, since that record may be a mark, or an answer that overtook another
+// one.
 func (k *Keeper) compare(ctx context.Context, info event.HistoryInfo) error {
 	stream, err := k.js.Stream(ctx, topology.StreamAcks)
 	if err != nil {

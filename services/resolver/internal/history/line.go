@@ -1,6 +1,6 @@
 package history
 
-// The sequence of what AtHoc was sent for one worker, read along its links.
+// The records of what AtHoc was sent for one worker, in their order, read along their links.
 
 import (
 	"context"
@@ -18,7 +18,7 @@ type line struct {
 	js      jetstream.JetStream
 	stream  jetstream.Stream
 	subject string
-	// tail is its last record, cached; the zero value if there is none.
+	// tail is the subject's last record if it is cached, otherwise the zero value.
 	tail tail
 }
 
@@ -31,7 +31,7 @@ func (k *Keeper) line(ctx context.Context, subject string) (line, error) {
 	return line{js: k.js, stream: stream, subject: subject, tail: k.writer.tailOf(subject)}, nil
 }
 
-// find returns the last record up to a sequence, and the first behind it; nil where there is none.
+// find returns the last record up to and including a sequence, and the first one after it; nil where there is none.
 func (l line) find(ctx context.Context, place uint64) (before, after *record, err error) {
 	cur, err := l.begin(ctx, place)
 	if err != nil || cur == nil || cur.sequence <= place {
@@ -57,7 +57,7 @@ func (l line) find(ctx context.Context, place uint64) (before, after *record, er
 		}
 
 		if r == nil {
-			place = far // it was dropped, with all that lies before
+			place = far // it was dropped, with all that lies before it
 		} else {
 			cur = r
 		}
@@ -72,8 +72,8 @@ func (l line) find(ctx context.Context, place uint64) (before, after *record, er
 	return before, after, err
 }
 
-// begin returns a record behind a sequence, from which links lead on, or the last one; nil if there is none. The cached links spare
-// reading the last one. That may be gone, or not be the last any more: neither matters.
+// begin returns a record after a sequence, from which links lead on, or the last record; nil if there is none. The
+// cached links save reading the last record. It does not matter if the cached record is gone, or is no longer the last.
 func (l line) begin(ctx context.Context, place uint64) (*record, error) {
 	if l.tail.sequence > place {
 		seq, number := l.tail.farthest(place)
@@ -95,14 +95,14 @@ func (l line) before(ctx context.Context, r *record) (*record, error) {
 	switch {
 	case !errors.Is(err, errOther):
 		return b, err
-	case r.sequence <= 1: // the stream was recreated, and this is its first
+	case r.sequence <= 1: // the stream was recreated, and this is its first message
 		return nil, nil
 	default:
 		return l.last(ctx, jetstreamext.GetLastMsgsUpToSeq(r.sequence-1))
 	}
 }
 
-// linked is before by the record's links alone.
+// linked is like before, but uses the record's links alone.
 func (l line) linked(ctx context.Context, r *record) (*record, error) {
 	switch previous := r.previous(); {
 	case r.number == 0:
@@ -114,11 +114,13 @@ func (l line) linked(ctx context.Context, r *record) (*record, error) {
 	}
 }
 
-// errOther: there are no links, since an earlier version wrote the record, or one leads to something else, since the stream was recreated
-// just before it was written. The broker has to be asked.
+// errOther says that the links do not help, so that the broker has to be asked. Either an earlier version wrote the
+// record, without links, or a link leads to something else, because the stream was recreated just before the record was
+// written.
 var errOther = errors.New("not the record that was meant")
 
-// at returns the record at a sequence, which has that number; nil if it was dropped.
+// at returns the record at a sequence, which must have that number; nil if it was dropped, errOther if it is another
+// record.
 func (l line) at(ctx context.Context, place, number uint64) (*record, error) {
 	m, err := l.stream.GetMsg(ctx, place)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -134,14 +136,14 @@ func (l line) at(ctx context.Context, place, number uint64) (*record, error) {
 	}
 
 	r, err := newRecord(m)
-	if err == nil && max(r.number, 1) != number { // one without links is taken for the first
+	if err == nil && max(r.number, 1) != number { // a record without links counts as the first
 		return nil, errOther
 	}
 
 	return r, err
 }
 
-// after returns the first record behind a sequence; nil if there is none.
+// after returns the first record after a sequence; nil if there is none.
 func (l line) after(ctx context.Context, place uint64) (*record, error) {
 	m, err := l.stream.GetMsg(ctx, place+1, jetstream.WithGetMsgSubject(l.subject))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -155,7 +157,7 @@ func (l line) after(ctx context.Context, place uint64) (*record, error) {
 	return newRecord(m)
 }
 
-// last returns the last record, or the last up to somewhere; nil if there is none.
+// last returns the last record, or the last one up to a limit; nil if there is none.
 func (l line) last(ctx context.Context, upTo ...jetstreamext.GetLastForOpt) (*record, error) {
 	var last *record
 	err := lastOf(ctx, l.js, []string{l.subject}, func(m *jetstream.RawStreamMsg) (err error) {

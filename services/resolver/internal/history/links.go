@@ -1,7 +1,8 @@
 package history
 
-// Links: each record names some of those that its worker had before it, so that the one of any moment is found in a few steps. The broker
-// knows the first and the last message of a subject; to find one in between it reads all that lies there, for all workers.
+// Links: each record names some of the records that its worker had before it, so that the record of any moment is found
+// in a few steps. The broker knows the first and the last message of a subject; to find one in between it reads all
+// messages that lie there, of all workers.
 
 import (
 	"strconv"
@@ -13,22 +14,24 @@ import (
 	"bobosync/shared/event"
 )
 
-// linksHeader carries a record's links, in base 36: its number, the sequence of the one right before it, and for each rank how far it is back
-// from that one to the last of it, and on to the next.
+// linksHeader carries a record's links, in base 36: its number, the sequence of the record right before it, and, for
+// each rank, the distance back from that record to the last one of the rank, and from there to each further one.
 const linksHeader = "Bobo-Links"
 
 const (
-	// rankBase and rankSize say which records are named: of rank i are those whose number can be divided by rankBase^i, and the last
-	// rankSize of each rank are named. The one wanted is then at most one step for each rank away: three for 512 records.
+	// rankBase and rankSize say which records are named: rank i has the records whose number is divisible by
+	// rankBase^i, and the last rankSize of each rank are named. Any record is then at most one step for each rank away:
+	// three for 512 records.
 	rankBase = 8
 	rankSize = rankBase - 1
 )
 
-// links are where a record stands among those of its worker.
+// links says where a record stands among those of its worker.
 type links struct {
-	// number counts them from 1; 0 is a record of a version that made no links.
+	// number is the record's number, counted from 1; 0 if the record is of a version that made no links.
 	number uint64
-	// back are the sequences of those of each rank before it, the last one first. The first of all is the one right before it.
+	// back holds, for each rank, the sequences of its records before this one, the last one first. back[0][0] is the
+	// record right before.
 	back [][]uint64
 }
 
@@ -38,13 +41,13 @@ type tail struct {
 	sequence uint64
 }
 
-// next are the links of the record that follows.
+// next returns the links of the record that follows.
 func (t tail) next() links {
 	if t.sequence == 0 {
 		return links{number: 1}
 	}
 
-	number := max(t.number, 1) // one without links is taken for the first
+	number := max(t.number, 1) // a record without links counts as the first
 	l := links{number: number + 1}
 	for rank, step := 0, uint64(1); step <= number; rank, step = rank+1, step*rankBase {
 		var before []uint64
@@ -62,7 +65,7 @@ func (t tail) next() links {
 	return l
 }
 
-// previous is the sequence of the record right before; 0 if there is none.
+// previous returns the sequence of the record right before; 0 if there is none.
 func (l links) previous() uint64 {
 	if len(l.back) == 0 {
 		return 0
@@ -70,7 +73,7 @@ func (l links) previous() uint64 {
 	return l.back[0][0]
 }
 
-// farthest is the one farthest back that lies behind a sequence, and its number; 0 if all lie before it.
+// farthest returns the earliest of the linked records after a sequence, and its number; 0 if there is none after it.
 func (l links) farthest(place uint64) (found, number uint64) {
 	step := uint64(1)
 	for _, rank := range l.back {
@@ -104,7 +107,7 @@ func (l links) String() string {
 	return string(out)
 }
 
-// parseLinks reads what String wrote; the zero value if it did not.
+// parseLinks parses what String wrote, and returns the zero value for anything else.
 func parseLinks(text string) links {
 	fields := strings.Split(text, ";")
 	number, err := strconv.ParseUint(fields[0], 36, 64)
@@ -137,11 +140,11 @@ func parseLinks(text string) links {
 	return l
 }
 
-// record is something that AtHoc was sent, as it lies in the stream.
+// record is something that AtHoc was sent, as it is stored in the stream.
 type record struct {
 	stored
 	links
-	when time.Time // the broker stored it
+	when time.Time // when the broker stored it
 }
 
 func newRecord(m *jetstream.RawStreamMsg) (*record, error) {

@@ -14,7 +14,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// TestAnyRecordIsAFewStepsAway: from the last of a worker's records to the first behind a place, however many there are.
+// TestAnyRecordIsAFewStepsAway checks that a few steps lead from the last of a worker's records to the first after any
+// sequence, however many records there are.
 func TestAnyRecordIsAFewStepsAway(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -45,7 +46,7 @@ func TestAnyRecordIsAFewStepsAway(t *testing.T) {
 	})
 }
 
-// TestLinksThatAreNone: whatever stands there, it is not followed to nowhere.
+// TestLinksThatAreNone checks that invalid links are never followed, whatever they contain.
 func TestLinksThatAreNone(t *testing.T) {
 	t.Parallel()
 
@@ -54,8 +55,8 @@ func TestLinksThatAreNone(t *testing.T) {
 	}
 }
 
-// TestTheLineOfAWorker: the record at any place is found, and those around it, also among some of a version that made no links, after
-// another session began, when the first of them were dropped, and when links lead nowhere.
+// TestTheLineOfAWorker checks that the records around any sequence are found, also among some of a version that made no
+// links, after another session began, when the first records were dropped, and when links lead nowhere.
 func TestTheLineOfAWorker(t *testing.T) {
 	b := newBench(t)
 	subject := topology.HistorySubject("3", "")
@@ -84,7 +85,7 @@ func TestTheLineOfAWorker(t *testing.T) {
 				before, after, err := l.find(t.Context(), place)
 				require.NoError(t, err)
 
-				i, _ := slices.BinarySearch(lie, place+1) // the first behind it
+				i, _ := slices.BinarySearch(lie, place+1) // the first after it
 				for n := i - 1; n >= 0; n-- {
 					require.NotNil(t, before, "record %d before %d", lie[n], place)
 					require.Equal(t, lie[n], before.sequence)
@@ -103,7 +104,7 @@ func TestTheLineOfAWorker(t *testing.T) {
 	stream, err := b.conn.JS.Stream(t.Context(), topology.StreamHistory)
 	require.NoError(t, err)
 
-	for range 3 { // of before
+	for range 3 { // of an earlier version
 		deliveries := deliveriesIn(new(answers("old", 3, 1, true, b.now)), time.Minute)[0]
 		_, err := b.conn.JS.Publish(t.Context(), subject, event.Encode(&deliveries))
 		require.NoError(t, err)

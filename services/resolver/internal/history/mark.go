@@ -1,6 +1,6 @@
 package history
 
-// Marks: positions in the stream from which it can be derived who was on duty without reading what lies before them.
+// Marks: positions in the stream from which who was on duty can be derived without reading what lies before them.
 
 import (
 	"cmp"
@@ -21,14 +21,17 @@ import (
 )
 
 const (
-	// markEvery is how often a mark is made, and markAfter how much may be read behind it before there is another one.
+	// markEvery is how often a mark is made. markAfter is how many messages there may be after a mark before the next
+	// one is made sooner.
 	markEvery = 6 * time.Hour
 	markAfter = 5_000
-	// markPlaces is the most sequences in one message of a mark: each takes some ten bytes, and the broker's limit is 1 MB.
+	// markPlaces is the most sequences in one message of a mark: each takes about ten bytes, and the broker's limit is
+	// 1 MB.
 	markPlaces = 50_000
 )
 
-// lastMark reads the last mark that covers nothing behind a moment; the zero value is the beginning of the stream.
+// lastMark returns the last mark that covers nothing later than a moment. The zero value means the beginning of the
+// stream.
 func (r reader) lastMark(ctx context.Context, at time.Time) (event.Mark, error) {
 	up := jetstreamext.GetLastMsgsUpToTime(at)
 	for {
@@ -44,11 +47,11 @@ func (r reader) lastMark(ctx context.Context, at time.Time) (event.Mark, error) 
 			}
 		}
 
-		up = jetstreamext.GetLastMsgsUpToSeq(max(seq-1, 1)) // the first message is no mark
+		up = jetstreamext.GetLastMsgsUpToSeq(max(seq-1, 1)) // the first message is never a mark
 	}
 }
 
-// markPart reads the last message of a mark up to a sequence, and its sequence; 0 if there is none.
+// markPart returns the last message of a mark up to a limit, and its sequence; 0 if there is none.
 func (r reader) markPart(ctx context.Context, up jetstreamext.GetLastForOpt) (mark event.Mark, seq uint64, err error) {
 	msgs, err := jetstreamext.GetLastMsgsFor(ctx, r.js, topology.StreamHistory, []string{topology.SubjectHistoryMark}, up)
 	if err != nil {
@@ -73,7 +76,8 @@ func (r reader) markPart(ctx context.Context, up jetstreamext.GetLastForOpt) (ma
 	return mark, seq, nil
 }
 
-// wholeMark puts a mark together, of which the last part is known; whole is false if a part of it was dropped for its age.
+// wholeMark assembles a mark from its last part and those before it; whole is false if one of them was dropped for its
+// age.
 func (r reader) wholeMark(ctx context.Context, last event.Mark, seq uint64) (mark event.Mark, whole bool, err error) {
 	mark = last
 	if last.Parts <= 1 {
@@ -106,7 +110,7 @@ func (r reader) wholeMark(ctx context.Context, last event.Mark, seq uint64) (mar
 	return mark, true, nil
 }
 
-// parts are the messages of a mark.
+// parts returns the messages of a mark.
 func parts(mark event.Mark) (msgs []*message.Message) {
 	open := mark.Open
 	mark.Parts = max((len(open)+markPlaces-1)/markPlaces, 1)
@@ -136,7 +140,8 @@ func (k *Keeper) mark(ctx context.Context) error {
 		return nil
 	}
 
-	// What is stored later than this mark was sent later than all that it covers, so nothing that it leaves out matters again.
+	// Whatever is stored after this mark was sent later than everything that the mark covers, so nothing that it leaves
+	// out can matter again.
 	until := k.now().Add(-k.lateness)
 
 	b, through, err := k.reader.readFrom(ctx, before, func(_ event.Delivery, stored time.Time) bool { return stored.Before(until) })
@@ -164,7 +169,7 @@ func (k *Keeper) mark(ctx context.Context) error {
 	return k.renewInfo(ctx)
 }
 
-// open returns the sequences of what has to be kept of a user: nothing if he is off duty for certain.
+// open returns the sequences of the records that have to be kept of a user: none if the user is off duty for certain.
 func open(all []stored) []uint64 {
 	slices.SortStableFunc(all, func(a, b stored) int { return cmp.Compare(a.Call.Sent, b.Call.Sent) })
 

@@ -13,10 +13,11 @@ import (
 	"bobosync/shared/topology"
 )
 
-// most is the most records of a worker that are read to find out what AtHoc held, besides what is to be listed.
+// most is the most records of a worker that are read on each side of a moment to find out what AtHoc held, including
+// those to be listed.
 const most = 200
 
-// Past answers what AtHoc held of a worker.
+// Past returns what AtHoc held of a worker at a moment.
 func (k *Keeper) Past(ctx context.Context, employee, user string, req control.PastRequest) (control.PastAnswer, error) {
 	now := k.now()
 	at := req.At
@@ -33,12 +34,12 @@ func (k *Keeper) Past(ctx context.Context, employee, user string, req control.Pa
 		return control.PastAnswer{}, err
 	}
 
-	open, err := k.calls.underWay(ctx) // first: what is stored meanwhile is found below
+	open, err := k.calls.underWay(ctx) // before the stream, which then has what is stored meanwhile
 	if err != nil {
 		return control.PastAnswer{}, err
 	}
 
-	late := at.Add(k.lateness) // what was sent before the moment may be stored behind it
+	late := at.Add(k.lateness) // what was sent before the moment may be stored after it
 
 	place, err := k.reader.storedBy(ctx, late)
 	if err != nil {
@@ -63,8 +64,8 @@ func (k *Keeper) Past(ctx context.Context, employee, user string, req control.Pa
 	return answer(employee, user, at, info, deliveries), nil
 }
 
-// subjectsOf are the subjects of what AtHoc was sent for a worker. Duty that was cleared for its age, of a user of whom no booking was
-// known, is kept by the username.
+// subjectsOf returns the subjects of what AtHoc was sent for a worker. When duty was cleared for its age and no booking
+// of the user was known, the record is kept under the username.
 func subjectsOf(employee, user string) (all []string) {
 	if employee != "" {
 		all = append(all, topology.HistorySubject(employee, ""))
@@ -77,7 +78,7 @@ func subjectsOf(employee, user string) (all []string) {
 	return all
 }
 
-// answer puts together what is known of a moment.
+// answer assembles what is known of a moment.
 func answer(employee, user string, at time.Time, info event.HistoryInfo, deliveries []event.Delivery) control.PastAnswer {
 	p := history.At(deliveries, info, at)
 	a := control.PastAnswer{
@@ -107,7 +108,7 @@ func answer(employee, user string, at time.Time, info event.HistoryInfo, deliver
 }
 
 func intervals(gaps []event.Gap) []control.Interval {
-	out := []control.Interval{} // JSON's null is no list
+	out := []control.Interval{} // not nil, which JSON would write as null
 	for _, g := range gaps {
 		out = append(out, control.Interval{From: time.UnixMilli(g.From).UTC(), To: time.UnixMilli(g.To).UTC()})
 	}
@@ -115,8 +116,10 @@ func intervals(gaps []event.Gap) []control.Interval {
 	return out
 }
 
-// around reads what settles the state at a moment and at least so much more of what precedes it, and what follows up to what counts after
-// the moment; place is the sequence of the last that was stored until then. The stream is in the order in which the answers were stored.
+// around reads the records that settle the state at a moment, at least list of those that were stored by the moment,
+// and those that follow, up to the first that AtHoc took and that was sent more than lateness after the moment. place
+// is the sequence of the last message that was stored by then. The stream is in the order in which the answers were
+// stored.
 func (k *Keeper) around(ctx context.Context, subject string, at time.Time, place uint64, list int) ([]stored, error) {
 	l, err := k.line(ctx, subject)
 	if err != nil {
@@ -125,7 +128,7 @@ func (k *Keeper) around(ctx context.Context, subject string, at time.Time, place
 
 	before, after, err := l.find(ctx, place)
 
-	var out []stored // the newest first
+	var out []stored // newest first
 	for listed := 0; before != nil && err == nil && len(out) < most; before, err = l.before(ctx, before) {
 		if out = append(out, before.stored); !before.when.After(at) {
 			listed++
@@ -149,7 +152,8 @@ func (k *Keeper) around(ctx context.Context, subject string, at time.Time, place
 	return out, err
 }
 
-// settled reports whether nothing before the last of what was sent, the newest first, can matter at a moment for the rest of it.
+// settled reports whether no record older than the last of these can matter for the state at a moment. The records are
+// sorted newest first.
 func settled(all []stored, at time.Time, longest time.Duration) bool {
 	oldest := len(all) - 1
 	return slices.ContainsFunc(all[:oldest], func(s stored) bool {

@@ -1,6 +1,6 @@
 package history
 
-// Reading the stream HISTORY: what is known of it as a whole, and ranges of it, of all workers.
+// Reading the stream HISTORY: what is known of it as a whole, and ranges of it with the records of all workers.
 
 import (
 	"context"
@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// together is how many ranges of the stream are read at once, runLength the longest. What lies no further apart than nearby is read in
-	// one: a request costs as much as that many messages.
+	// together is how many ranges of the stream are read at once, and runLength is the longest range. Records that are
+	// no further apart than nearby are read in one range: a request costs as much as that many messages.
 	together  = 32
 	runLength = 1000
 	nearby    = 10
@@ -39,7 +39,7 @@ type stored struct {
 	sequence uint64
 }
 
-// deliveriesOf leaves out where they are stored.
+// deliveriesOf returns the deliveries without their sequences.
 func deliveriesOf(all []stored) []event.Delivery {
 	deliveries := make([]event.Delivery, 0, len(all))
 	for _, s := range all {
@@ -49,7 +49,7 @@ func deliveriesOf(all []stored) []event.Delivery {
 	return deliveries
 }
 
-// loadInfo reads what is known of the history; known is false if it was recreated.
+// loadInfo returns what is known of the history; known is false if the stream was recreated.
 func (r reader) loadInfo(ctx context.Context) (info event.HistoryInfo, known bool, err error) {
 	stream, err := r.js.Stream(ctx, topology.StreamHistory)
 	if err != nil {
@@ -66,13 +66,13 @@ func (r reader) loadInfo(ctx context.Context) (info event.HistoryInfo, known boo
 
 	err = event.Decode(m.Data, &info)
 	if state := stream.CachedInfo().State; state.FirstSeq > 1 && state.FirstTime.After(info.From) {
-		info.From = state.FirstTime.UTC() // what was earlier was dropped for its age
+		info.From = state.FirstTime.UTC() // earlier records were dropped for their age
 	}
 
 	return info, true, err
 }
 
-// lastStored is when the history was written last, in Unix milliseconds.
+// lastStored returns when the history was last written, in Unix milliseconds.
 func (r reader) lastStored(ctx context.Context) (int64, error) {
 	stream, err := r.js.Stream(ctx, topology.StreamHistory)
 	if err != nil {
@@ -82,7 +82,8 @@ func (r reader) lastStored(ctx context.Context) (int64, error) {
 	return stream.CachedInfo().State.LastTime.UnixMilli(), nil
 }
 
-// storedBy is the sequence of the last that was stored before a moment.
+// storedBy returns the sequence of the last message that was stored before a moment, and math.MaxUint64 if none was
+// stored since.
 func (r reader) storedBy(ctx context.Context, moment time.Time) (uint64, error) {
 	msgs, err := jetstreamext.GetBatch(ctx, r.js, topology.StreamHistory, 1, jetstreamext.GetBatchStartTime(moment))
 	if err != nil {
@@ -104,7 +105,7 @@ func (r reader) storedBy(ctx context.Context, moment time.Time) (uint64, error) 
 	return math.MaxUint64, nil
 }
 
-// userDeliveries is what AtHoc was sent, as far as it matters, by username without letter case.
+// userDeliveries holds the deliveries that still matter, by topology.NormalUsername.
 type userDeliveries map[string][]stored
 
 func (b userDeliveries) add(s stored) {
@@ -112,7 +113,8 @@ func (b userDeliveries) add(s stored) {
 	b[user] = append(b[user], s)
 }
 
-// readFrom reads what a mark points to, and what follows it for as long as it is wanted. It returns how far it came.
+// readFrom reads the records that a mark points to, and those that follow it for as long as wanted returns true. It
+// returns the last sequence it covered.
 func (r reader) readFrom(ctx context.Context, mark event.Mark, wanted func(t event.Delivery, stored time.Time) bool) (b userDeliveries, through uint64, err error) {
 	if b, err = r.load(ctx, mark.Open); err != nil {
 		return nil, 0, err
@@ -138,7 +140,7 @@ func (r reader) readFrom(ctx context.Context, mark event.Mark, wanted func(t eve
 	return b, through, errors.Join(err, failed)
 }
 
-// load reads messages by sequence. What is gone, for its age or because it was erased, is left out.
+// load reads records by sequence. Records that are gone, for their age or because they were erased, are left out.
 func (r reader) load(ctx context.Context, places []uint64) (userDeliveries, error) {
 	var mu sync.Mutex
 	b := userDeliveries{}
@@ -159,7 +161,7 @@ func (r reader) load(ctx context.Context, places []uint64) (userDeliveries, erro
 	return b, group.Wait()
 }
 
-// runs cuts sequences into ranges of the stream, each of which is read at once, with what lies between.
+// runs groups sequences into ranges of the stream. Each range is read at once, with what lies between its sequences.
 func runs(places []uint64) (all [][]uint64) {
 	places = slices.Sorted(slices.Values(places))
 	for len(places) > 0 {

@@ -1,6 +1,6 @@
 package history
 
-// Storing records with their links: for that the last record of each worker is cached, or read once.
+// Storing records with their links. For that, the last record of each worker is cached, or read once.
 
 import (
 	"context"
@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// tailsKept is the most workers whose last record is cached: some 200 bytes each.
+	// tailsKept is the most workers whose last record is cached; each takes some 200 bytes.
 	tailsKept = 50_000
-	// tailsAsked is of how many the last record is asked for at once; the broker answers at most 1,024.
+	// tailsAsked is for how many workers the last record is requested at once; the broker answers with at most 1,024.
 	tailsAsked = 500
 )
 
@@ -26,18 +26,18 @@ const (
 type writer struct {
 	js  jetstream.JetStream
 	pub *bus.Publisher
-	// mu guards tails: the last record of each worker, by subject, as far as it is known.
+	// mu guards tails, which has the last record of each worker, by subject, where it is known.
 	mu    sync.Mutex
 	tails map[string]tail
 }
 
-// entry is a record to be stored, and the id by which it is not stored twice.
+// entry is a record to be stored, with the id that keeps it from being stored twice.
 type entry struct {
 	event.Delivery
 	id string
 }
 
-// store stores what was sent.
+// store stores records, with their links.
 func (w *writer) store(ctx context.Context, all []entry) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -51,7 +51,7 @@ func (w *writer) store(ctx context.Context, all []entry) error {
 		}
 
 		if err != nil {
-			clear(w.tails) // it is not known what of it was stored
+			clear(w.tails) // it is not known which of them were stored
 			return fmt.Errorf("write down what AtHoc was sent: %w", err)
 		}
 
@@ -61,7 +61,7 @@ func (w *writer) store(ctx context.Context, all []entry) error {
 	return nil
 }
 
-// forget makes it read the last record of each worker again.
+// forget empties the cache, so that the last record of each worker is read again.
 func (w *writer) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -69,7 +69,7 @@ func (w *writer) forget() {
 	clear(w.tails)
 }
 
-// tailOf is the last record of a worker, if it is cached and nothing is being written.
+// tailOf returns the last record of a worker if it is cached and nothing is being written, otherwise the zero value.
 func (w *writer) tailOf(subject string) tail {
 	if !w.mu.TryLock() {
 		return tail{} // storing can take long; the caller reads the record
@@ -79,7 +79,8 @@ func (w *writer) tailOf(subject string) tail {
 	return w.tails[subject]
 }
 
-// distinct returns the subjects of the first entries, as long as they are of different workers and fit a batch.
+// distinct returns the subjects of the first entries, for as long as they are of different workers and fit into a
+// batch.
 func distinct(all []entry) (subjects []string) {
 	seen := map[string]bool{}
 	for _, e := range all[:min(len(all), bus.MaxBatch)] {
@@ -95,7 +96,7 @@ func distinct(all []entry) (subjects []string) {
 	return subjects
 }
 
-// learn reads the last record of the workers for whom it is not cached.
+// learn reads the last record of each worker for whom it is not cached.
 func (w *writer) learn(ctx context.Context, subjects []string) error {
 	for subject := range w.tails {
 		if len(w.tails)+len(subjects) <= tailsKept {
@@ -130,7 +131,7 @@ func (w *writer) learn(ctx context.Context, subjects []string) error {
 	return nil
 }
 
-// storeLot stores records of different workers.
+// storeLot stores records that are all of different workers.
 func (w *writer) storeLot(ctx context.Context, lot []entry, subjects []string) error {
 	msgs := make([]*message.Message, len(lot))
 	next := make([]links, len(lot))

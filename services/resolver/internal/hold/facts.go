@@ -1,6 +1,6 @@
 package hold
 
-// This file has what others may read of the guard.
+// This file publishes the guard's state for readers who do not hold the lock.
 
 import (
 	"time"
@@ -9,7 +9,7 @@ import (
 	"bobosync/shared/control"
 )
 
-// Facts are what is known of the guard. It needs no lock.
+// Facts returns what is known of the guard. It needs no lock.
 func (s *State) Facts(now time.Time) *control.GuardState {
 	f := *s.facts.Load()
 	f.Holding = f.HoldsNow(now)
@@ -41,7 +41,7 @@ func (s *State) refresh() {
 	s.facts.Store(f)
 }
 
-// Describe describes a hold, without persons.
+// Describe describes a hold without naming anybody.
 func (s *State) Describe(g *guard.Group) control.HeldGroup {
 	d := control.HeldGroup{
 		ID: g.ID, Kind: string(g.Kind), Since: g.Since, Last: g.Last, Users: s.Members.Count(g.ID) + len(g.Users),

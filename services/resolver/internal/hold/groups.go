@@ -1,6 +1,6 @@
 package hold
 
-// This file lists the holds, and finds the one that a row, an unmanaged user or an unusual change belongs to.
+// This file keeps the holds, and finds the hold that a row, an unmanaged user or an unusual change belongs to.
 
 import (
 	"cmp"
@@ -14,12 +14,12 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Groups are the holds, decided ones too. Callers must hold the roster's lock.
+// Groups are all holds, including decided ones. Callers must hold the roster's lock.
 type Groups struct {
-	// byID are all of them, and byFile those with rows of a file.
+	// byID has all holds by id, and byFile those with rows of a file.
 	byID   map[string]*guard.Group
 	byFile map[string][]*guard.Group
-	// unsynced are those that the broker's copy lacks.
+	// unsynced has the ids of the holds that the broker's copy lacks.
 	unsynced map[string]bool
 }
 
@@ -62,7 +62,7 @@ func (l *Groups) remove(id string) bool {
 	return true
 }
 
-// Find returns a hold by its id, or the beginning of it that no other one has; nil if there is none.
+// Find returns the hold with the given id, or else the only one whose id begins with it; nil if there is none.
 func (l *Groups) Find(id string) *guard.Group {
 	if g := l.byID[id]; g != nil {
 		return g
@@ -82,14 +82,14 @@ func (l *Groups) Find(id string) *guard.Group {
 	return found
 }
 
-// All lists them, the newest first.
+// All lists the holds, the newest first.
 func (l *Groups) All() []*guard.Group {
 	return slices.SortedFunc(maps.Values(l.byID), func(x, y *guard.Group) int {
 		return cmp.Or(y.Since.Compare(x.Since), cmp.Compare(y.ID, x.ID))
 	})
 }
 
-// OfRow returns the hold that a row's event was put into last; nil if it is in none.
+// OfRow returns the newest hold that a row's event was put into; nil if it is in none.
 func (l *Groups) OfRow(file string, row int) (found *guard.Group) {
 	for _, g := range l.byFile[file] {
 		if g.Has(file, row) && (found == nil || g.Since.After(found.Since)) {
@@ -100,7 +100,8 @@ func (l *Groups) OfRow(file string, row int) (found *guard.Group) {
 	return found
 }
 
-// OfUser returns the hold that an unmanaged user was put into last, for stale duty of that moment; nil if there is none.
+// OfUser returns the newest hold that an unmanaged user was put into for stale duty since that moment (Unix seconds);
+// nil if there is none.
 func (l *Groups) OfUser(user string, at int64) (found *guard.Group) {
 	for _, g := range l.byID {
 		if since, in := g.Users[topology.NormalUsername(user)]; in && since == at && (found == nil || g.Since.After(found.Since)) {
@@ -111,7 +112,7 @@ func (l *Groups) OfUser(user string, at int64) (found *guard.Group) {
 	return found
 }
 
-// Awaits reports whether one of these unmanaged users is in a hold that awaits a decision.
+// Awaits reports whether any of these unmanaged users is in a hold that awaits a decision.
 func (l *Groups) Awaits(users []string) bool {
 	for _, g := range l.byID {
 		for _, user := range users {
@@ -133,7 +134,7 @@ func (l *Groups) Erase(n erase.Names) {
 	}
 }
 
-// taking returns the newest hold that an unusual change belongs to; nil if it begins another one.
+// taking returns the newest hold that an unusual change belongs to; nil if the change begins a new one.
 func (l *Groups) taking(t guard.Trip, rules guard.Rules, now time.Time) *guard.Group {
 	for _, g := range l.All() {
 		if g.Takes(t, now, rules.Window) {
@@ -144,7 +145,7 @@ func (l *Groups) taking(t guard.Trip, rules guard.Rules, now time.Time) *guard.G
 	return nil
 }
 
-// into returns the hold that an unusual change goes into, as a copy.
+// into returns a copy of the hold that an unusual change goes into, which may be a new one.
 func (l *Groups) into(t guard.Trip, rules guard.Rules, now time.Time) *guard.Group {
 	g := l.taking(t, rules, now)
 	if g == nil {
@@ -157,7 +158,8 @@ func (l *Groups) into(t guard.Trip, rules guard.Rules, now time.Time) *guard.Gro
 	return g.Clone()
 }
 
-// Split returns a hold for the members who stay when the others are decided, with all rows so far.
+// Split returns a new hold for the members who stay when the others are decided about. It has all rows of the hold, and
+// no users yet.
 func (l *Groups) Split(g *guard.Group) *guard.Group {
 	rest := g.Clone()
 	rest.ID, rest.Seq = l.free(g.ID+"-rest"), 1
@@ -165,7 +167,7 @@ func (l *Groups) Split(g *guard.Group) *guard.Group {
 	return rest
 }
 
-// free returns a name for a hold that no other one has.
+// free returns an id that no other hold has: the given one, or a longer one.
 func (l *Groups) free(id string) string {
 	for l.byID[id] != nil {
 		id += "-more"

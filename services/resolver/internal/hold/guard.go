@@ -1,6 +1,6 @@
 package hold
 
-// This file applies the guard's rules to what it has counted, and says what is counted next.
+// This file applies the guard's rules to what it has counted, and works out what it counts next.
 
 import (
 	"maps"
@@ -11,22 +11,24 @@ import (
 	"bobosync/services/resolver/internal/store"
 )
 
-// Guard is the guard's rules, with what it has counted by now. Callers must hold the roster's lock.
+// Guard holds the guard's rules and what it has counted so far. Callers must hold the roster's lock.
 type Guard struct {
 	rules   guard.Rules
 	history guard.History
-	// silent are the feeds from which nothing has come for unusually long, while an observation of the janitor is judged.
+	// silent has the feeds from which nothing has come for unusually long. It is set while an observation of the
+	// janitor is judged.
 	silent []string
 }
 
-// History is the history of changes.
+// History returns the history of changes.
 func (g *Guard) History() guard.History { return g.history }
 
-// SetSilent notes from which feeds nothing has come for unusually long. Duty that they booked is held meanwhile, and not cleared for its age.
+// SetSilent sets the feeds from which nothing has come for unusually long. Until it is called again, the clearing of
+// duty that they booked is held.
 func (g *Guard) SetSilent(feeds []string) { g.silent = feeds }
 
-// Clearing is the kind of change if duty that a feed has booked is cleared for its age. A feed that is not known, as that of
-// CSV_DIRECTORY is not named, counts as silent if any is.
+// Clearing returns the kind of change that clearing duty for its age makes, if the given feed booked that duty. An
+// empty feed, which is unknown or that of CSV_DIRECTORY, counts as silent if any feed is.
 func (g *Guard) Clearing(feed string, now time.Time) guard.Kind {
 	silent := len(g.silent) > 0 && feed == "" || slices.Contains(g.silent, feed)
 	if silent && g.rules.Holds(&g.history, now) {
@@ -36,11 +38,11 @@ func (g *Guard) Clearing(feed string, now time.Time) guard.Kind {
 	return guard.Stale
 }
 
-// Usual is how few and how many are usually on duty at a moment.
+// Usual returns the fewest and the most users who are usually on duty at a moment.
 func (g *Guard) Usual(now time.Time) (least, most int) { return g.rules.UsualOnDuty(&g.history, now) }
 
-// count returns the state after changes that are decided, of which some go into holds; ids names these by kind. It takes effect with
-// State.Apply.
+// count returns the state after changes were decided. Some of them may go into holds; ids names these holds by kind.
+// The state takes effect with State.Apply.
 func (g *Guard) count(now time.Time, onDuty int, counts guard.Counts, ids map[guard.Kind]string, holds []*guard.Group) store.GuardChange {
 	c := g.Replace(now, holds...)
 	recent, key, hour := g.rules.Count(&g.history, now, onDuty, counts, ids)
@@ -52,7 +54,7 @@ func (g *Guard) count(now time.Time, onDuty int, counts guard.Counts, ids map[gu
 	return c
 }
 
-// Decide returns the state after a person's decision about a hold, which takes effect with State.Apply.
+// Decide returns the state after a decision about a hold. It takes effect with State.Apply.
 func (g *Guard) Decide(about *guard.Group, d guard.Decision) store.GuardChange {
 	decided := about.Clone()
 	decided.Decision = &d
@@ -67,7 +69,7 @@ func (g *Guard) Decide(about *guard.Group, d guard.Decision) store.GuardChange {
 	return c
 }
 
-// Replace returns the change that replaces holds, which takes effect with State.Apply.
+// Replace returns the change that replaces holds. It takes effect with State.Apply.
 func (g *Guard) Replace(now time.Time, holds ...*guard.Group) store.GuardChange {
 	return store.GuardChange{Since: g.history.Since, Recent: g.history.Recent, Before: g.rules.Forgotten(now), Groups: holds}
 }

@@ -1,6 +1,6 @@
 package hold
 
-// This file knows which workers are in which hold, as they were saved.
+// This file keeps track of which workers are in which hold, according to their saved records.
 
 import (
 	"strings"
@@ -8,18 +8,19 @@ import (
 	"bobosync/services/resolver/internal/latest"
 )
 
-// Members are the workers who are in holds; unmanaged users are in guard.Group.Users. Callers must hold the roster's lock.
+// Members are the workers who are in holds; unmanaged users are in guard.Group.Users instead. Callers must hold the
+// roster's lock.
 type Members struct {
-	// of are who is in each hold, by employee id, and in is the hold that a worker is in.
+	// of has the members of each hold, by employee id; in has the hold that a worker is in.
 	of map[string]map[string]member
 	in map[string]string
 }
 
 // member is a worker's entry in a hold.
 type member struct {
-	// seq is the count of its additions by then.
+	// seq is guard.Group.Seq when the worker was added.
 	seq int
-	// file is that of the latest event, if its row awaits an outcome.
+	// file is the latest event's file if its row awaits an outcome; otherwise empty.
 	file string
 }
 
@@ -27,7 +28,7 @@ func newMembers() *Members {
 	return &Members{of: map[string]map[string]member{}, in: map[string]string{}}
 }
 
-// note notes a worker as it was saved. It reports whether the worker is in a hold, or was.
+// note takes over a worker as it was saved, and reports whether the worker is in a hold or was in one.
 func (m *Members) note(employee string, w latest.Worker) bool {
 	before, group := m.in[employee], ""
 	if w.Hold != nil {
@@ -44,7 +45,7 @@ func (m *Members) note(employee string, w latest.Worker) bool {
 	}
 
 	if group != "" {
-		employee = strings.Clone(employee) // it may be a part of a whole message
+		employee = strings.Clone(employee) // it may share the memory of a whole message
 
 		if m.of[group] == nil {
 			m.of[group] = map[string]member{}
@@ -61,7 +62,7 @@ func (m *Members) note(employee string, w latest.Worker) bool {
 	return true
 }
 
-// Of are the present members of a hold, by employee id, with guard.Member.Seq.
+// Of returns the present members of a hold, by employee id, each with guard.Member.Seq.
 func (m *Members) Of(group string) map[string]int {
 	all := make(map[string]int, len(m.of[group]))
 	for employee, p := range m.of[group] {
@@ -71,5 +72,5 @@ func (m *Members) Of(group string) map[string]int {
 	return all
 }
 
-// Count is how many workers are in a hold.
+// Count returns how many workers are in a hold.
 func (m *Members) Count(group string) int { return len(m.of[group]) }

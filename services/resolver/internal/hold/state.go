@@ -1,5 +1,5 @@
-// Package hold keeps the guard's state, and who is held: it asks package guard about each change before it is published, and
-// knows the members of each hold.
+// Package hold keeps the guard's state and the members of each hold. It asks package guard about each change before the
+// change is published.
 package hold
 
 import (
@@ -16,7 +16,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// State is the guard's state: what it has counted, the holds, and who is in them. Callers must hold the roster's lock, but for Facts.
+// State is the guard's state: what it has counted, the holds, and who is in them. Callers must hold the roster's lock,
+// except for Facts.
 type State struct {
 	// Guard is never replaced; Load replaces the other two.
 	Guard   *Guard
@@ -24,24 +25,24 @@ type State struct {
 	Members *Members
 
 	log *slog.Logger
-	// unusual are the last unusual changes that were not held, by kind.
+	// unusual has the last unusual change of each kind that was not held.
 	unusual map[guard.Kind]control.UnusualChange
-	// behind: the broker's copy lacks something beside the holds that are unsynced.
+	// behind: the broker's copy lacks something besides the holds in Groups.unsynced.
 	behind bool
-	// changed: Facts are out of date.
+	// changed: the facts are out of date.
 	changed bool
 
 	facts atomic.Pointer[control.GuardState]
 }
 
-// New returns a state that is to be loaded.
+// New returns an empty state, for Load to fill.
 func New(rules guard.Rules, log *slog.Logger) *State {
 	s := &State{Guard: &Guard{rules: rules}, log: log, unusual: map[guard.Kind]control.UnusualChange{}}
 	s.Load(guard.History{}, nil)
 	return s
 }
 
-// Load loads the guard's state. The members follow with Note.
+// Load replaces the guard's state. The members follow with Note.
 func (s *State) Load(h guard.History, groups []*guard.Group) {
 	if h.Hours == nil {
 		h.Hours = map[string]guard.Hour{}
@@ -51,34 +52,35 @@ func (s *State) Load(h guard.History, groups []*guard.Group) {
 	s.refresh()
 }
 
-// Change is a change of a user's status that is not published yet.
+// Change is a change of a user's status that has not been published yet.
 type Change struct {
 	Kind guard.Kind
 	// Employee is empty for an unmanaged user.
 	Employee, User string
-	// File and Row are those of the latest event, and At is the moment of the duty that is cleared, in Unix seconds.
+	// File and Row are those of the latest event, and At is when the duty that is cleared began, in Unix seconds.
 	File string
 	Row  int
 	At   int64
 }
 
-// Answer is what becomes of some changes.
+// Answer is what the guard decided about some changes.
 type Answer struct {
-	// Save is to be saved with what is held, and before anything is published.
+	// Save must be saved together with what is held, and before anything is published.
 	Save store.GuardChange
-	// held are the entries in holds, by kind.
+	// held has the entry in a hold for each kind that is held.
 	held  map[guard.Kind]latest.Hold
 	trips []guard.Trip
 	at    time.Time
 }
 
-// Held returns the entry in a hold for a change of that kind; false if it is let through.
+// Held returns the entry in a hold for a change of the given kind; false if the change is let through.
 func (a *Answer) Held(k guard.Kind) (latest.Hold, bool) {
 	h, held := a.held[k]
 	return h, held
 }
 
-// Ask decides about changes, which takes effect with Apply. onDuty is how many users AtHoc was sent to be on duty.
+// Ask decides about changes. The answer takes effect with Apply. onDuty is the number of users whom AtHoc was last sent
+// as on duty.
 func (s *State) Ask(now time.Time, onDuty int, changes []Change) *Answer {
 	counts := guard.Counts{}
 	for _, c := range changes {
@@ -112,14 +114,15 @@ func (s *State) Ask(now time.Time, onDuty int, changes []Change) *Answer {
 	return a
 }
 
-// Judge decides about changes, and notes nothing. It returns the kinds that are unusual.
+// Judge decides about changes without recording anything. It returns the unusual kinds.
 func (s *State) Judge(now time.Time, onDuty int, changes guard.Counts) []guard.Trip {
 	trips := s.Guard.rules.Judge(&s.Guard.history, now, onDuty, changes)
 	if changes[guard.Stale] == 0 || !s.Guard.rules.Holds(&s.Guard.history, now) || slices.ContainsFunc(trips, func(t guard.Trip) bool { return t.Kind == guard.Stale }) {
 		return trips
 	}
 
-	// Stale duty that is not unusual by itself is held as long as a mass of it waits for a person: it would otherwise be cleared bit by bit.
+	// Stale duty that is not unusual by itself is held as long as a mass of it waits for a person: otherwise it would
+	// be cleared bit by bit.
 	t := guard.Trip{Kind: guard.Stale, Users: changes[guard.Stale], Hold: true, Joins: true}
 	if g := s.Groups.taking(t, s.Guard.rules, now); g != nil {
 		t.Sent, t.Allowed, t.Usual, t.OnDuty = g.Sent, g.Allowed, g.Usual, g.OnDuty
@@ -141,7 +144,7 @@ func (s *State) Apply(c store.GuardChange) {
 	s.refresh()
 }
 
-// Report logs what is unusual in an answer that was applied, and counts it.
+// Report logs and counts what is unusual in an answer that was applied.
 func (s *State) Report(a *Answer, count func(kind string, held bool)) {
 	for _, t := range a.trips {
 		if !t.Hold && !t.Report {
@@ -172,19 +175,19 @@ func (s *State) Report(a *Answer, count func(kind string, held bool)) {
 	s.refresh()
 }
 
-// Note notes a worker as it was saved. A round of it ends with Noted.
+// Note takes over a worker as it was saved. After one or more calls, Noted must be called.
 func (s *State) Note(employee string, w latest.Worker) {
 	s.changed = s.Members.note(employee, w) || s.changed
 }
 
-// Noted ends a round of Note.
+// Noted brings the facts up to date after calls of Note.
 func (s *State) Noted() {
 	if s.changed {
 		s.refresh()
 	}
 }
 
-// Orphans are the workers whose hold is not known.
+// Orphans returns the workers whose hold is not known.
 func (s *State) Orphans() (employees []string) {
 	for id, in := range s.Members.of {
 		if s.Groups.byID[id] == nil {
@@ -198,7 +201,7 @@ func (s *State) Orphans() (employees []string) {
 // decidedKept is how long a decided hold is kept.
 const decidedKept = 30 * 24 * time.Hour
 
-// Old lists the holds that were decided longer ago than decidedKept, and those that are empty although nothing was decided.
+// Old lists the holds that were decided at least decidedKept ago, and the undecided ones that have no members left.
 func (s *State) Old(now time.Time) (forget, overtaken []*guard.Group) {
 	for _, g := range s.Groups.byID {
 		switch {
@@ -219,7 +222,8 @@ func (s *State) Forget(id string) {
 	}
 }
 
-// Unsynced returns what the broker's copy lacks; index is whether its history and list of holds lack anything.
+// Unsynced returns the holds that the broker's copy lacks; index is whether the copy's history or its list of holds is
+// out of date.
 func (s *State) Unsynced() (groups []*guard.Group, index bool) {
 	for id := range s.Groups.unsynced {
 		if g := s.Groups.byID[id]; g != nil {
@@ -230,5 +234,5 @@ func (s *State) Unsynced() (groups []*guard.Group, index bool) {
 	return groups, s.behind
 }
 
-// Synced notes that the copy has all of it.
+// Synced notes that the broker's copy is complete.
 func (s *State) Synced() { clear(s.Groups.unsynced); s.behind = false }

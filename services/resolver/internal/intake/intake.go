@@ -1,4 +1,4 @@
-// Package intake reads entries: it keeps each worker's latest event, and settles the rows that were beaten.
+// Package intake reads entries: it keeps each worker's latest event, and settles the rows that were superseded.
 package intake
 
 import (
@@ -25,14 +25,15 @@ import (
 type Intake struct {
 	Roster   *roster.Roster
 	Releaser *release.Releaser
-	// EndsRecovery reports whether the state store is complete with a batch.
+	// EndsRecovery reports whether a batch completes the state store.
 	EndsRecovery func(context.Context, *bus.Batch) (bool, error)
 	Metrics      *metrics.Set
 	Telemetry    *telemetry.Telemetry
 }
 
-// Handle handles a batch of entries. What was learnt is saved before anything that follows from it is published: were it the
-// other way round, a batch that fails in between and is redelivered in parts would send an older event after a newer one.
+// Handle handles a batch of entries. What was learnt is saved before anything that follows from it is published.
+// Otherwise a batch that fails in between and is redelivered in parts could lead to an older event being sent after a
+// newer one.
 func (in *Intake) Handle(msg *message.Message) error {
 	ctx, batch := msg.Context(), bus.BatchFrom(msg.Context())
 
@@ -144,7 +145,7 @@ func (in *Intake) take(r *reducer, item *bus.Item) error {
 	return nil
 }
 
-// trace enters a batch of entries into the traces of the files that it is made of.
+// trace adds a batch of entries to the traces of the files that the entries come from.
 func (in *Intake) trace(batch *bus.Batch, began time.Time, entries int) {
 	if !in.Telemetry.Tracing() {
 		return

@@ -9,8 +9,8 @@ import (
 	"bobosync/shared/event"
 )
 
-// reducer reduces a batch of entries to each worker's latest event and the rows that were beaten. Its size grows with the workers,
-// not with the entries. It is not safe for concurrent use.
+// reducer reduces a batch of entries to each worker's latest event and the rows that were superseded. Its size grows
+// with the workers, not with the entries. It is not safe for concurrent use.
 type reducer struct {
 	lookup func(employee string) (latest.Worker, error)
 	// hold returns the hold that a row was put into when it was read before; nil if it was in none.
@@ -28,7 +28,7 @@ func newReducer(
 	return &reducer{lookup: lookup, hold: hold, workers: map[string]*latest.Worker{}, settled: settled}
 }
 
-// worker returns a worker as the batch has left it so far.
+// worker returns a worker as the batch has left the record so far.
 func (r *reducer) worker(employee string) (*latest.Worker, error) {
 	if w := r.workers[employee]; w != nil {
 		return w, nil
@@ -44,7 +44,7 @@ func (r *reducer) worker(employee string) (*latest.Worker, error) {
 	return &w, nil
 }
 
-// add adds one message's entries, and when the broker stored it. On an error the reducer must be dropped.
+// add adds the entries of one message; stored is when the broker stored it. After an error the reducer must be dropped.
 func (r *reducer) add(m event.Entries, stored time.Time) error {
 	for _, e := range m.Entries {
 		w, err := r.worker(e.Employee)
@@ -76,7 +76,7 @@ func (r *reducer) add(m event.Entries, stored time.Time) error {
 		}
 
 		if r.hold(loser.File, loser.Version.Row).Holds() {
-			w.Prior = prior // what was held itself does not count if what has beaten it is rejected
+			w.Prior = prior // an event that was held itself does not count either if its successor is rejected
 		}
 
 		if disposition == latest.Repeated {

@@ -12,17 +12,18 @@ import (
 	"bobosync/shared/event"
 )
 
-// now is the Unix second before the bookings.
+// now is a Unix second before the bookings.
 var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).Unix()
 
-// entry is a booking of the one worker, so many minutes after now.
+// entry returns a booking of the one worker, some minutes after now.
 func entry(row int, minutes int64, on bool) event.Entry {
 	at := now + 60*minutes
 	return event.Entry{Employee: "1", On: on, At: at, Rank: at, Row: row}
 }
 
-// TestRowsOfARejectedMassChangeThatAreReadAgain: only those that were rejected are withheld. Those that a newer booking had beaten before
-// are superseded, as they were told to be before the ledger was lost; and none of them counts as latest.
+// TestRowsOfARejectedMassChangeThatAreReadAgain: only the rows that were rejected are withheld. Rows that a newer
+// booking had superseded before the rejection are superseded again, as they were before the ledger was lost; and none
+// of them counts as latest.
 func TestRowsOfARejectedMassChangeThatAreReadAgain(t *testing.T) {
 	t.Parallel()
 
@@ -32,7 +33,7 @@ func TestRowsOfARejectedMassChangeThatAreReadAgain(t *testing.T) {
 	decided := &guard.Group{ID: "g", Kind: guard.Off}
 	duty, beaten, held, newer := entry(2, 1, true), entry(2, 2, false), entry(3, 3, false), entry(2, 4, true)
 	for name, c := range map[string]struct {
-		newer bool // a newer booking came before the decision
+		newer bool // a newer booking arrived before the decision
 		held  event.Outcome
 	}{
 		"the newest of them was rejected": {false, event.Withheld},
@@ -77,14 +78,15 @@ func TestRowsOfARejectedMassChangeThatAreReadAgain(t *testing.T) {
 	}
 }
 
-// TestWhatWasHeldItselfDoesNotCountInstead: a newer booking of the same mass change has taken the place of one, and is rejected. The older
-// one, from another file, does not count then: nor if its file was read again meanwhile, nor if all was, since the state store was lost.
+// TestWhatWasHeldItselfDoesNotCountInstead: a newer held booking has taken the place of a held one, and is rejected.
+// The older one, from another file, does not count then. Nor does it if its file was read again meanwhile, or if all
+// files were, because the state store was lost.
 func TestWhatWasHeldItselfDoesNotCountInstead(t *testing.T) {
 	t.Parallel()
 
 	duty, beaten, held := entry(2, 1, true), entry(2, 2, false), entry(2, 3, false)
 	for name, c := range map[string]struct {
-		lost     bool // the state store, before they are read again
+		lost     bool // the state store was lost before they are read again
 		decision string
 		counts   event.Entry
 	}{

@@ -10,14 +10,14 @@ import (
 	"bobosync/shared/event"
 )
 
-// life is a worker in a world where everything happens in any order, and what AtHoc's table says of them.
+// life is a worker to whom everything happens in any order, and what the table of updates says of the worker.
 type life struct {
 	w Worker
-	// history are the events that were taken, in the order of their coming; newest is the one that must win.
+	// history has the events that were taken, in the order in which they arrived; newest is the one that must win.
 	history []Event
 	newest  Event
 	now     time.Time
-	// sent are all updates that were published.
+	// sent has all updates that were published.
 	sent []event.Update
 }
 
@@ -61,9 +61,9 @@ func (l *life) resolve(t *rapid.T) {
 	}
 }
 
-// TestNothingEverSendsAnOlderEvent: events, replays, answers late and lost, repeats, restarts and lost memories in any
-// order. No update is older than one before it, a replay sends the latest event and nothing else, and in the end AtHoc has
-// been told the latest.
+// TestNothingEverSendsAnOlderEvent: events, replays, late and lost answers, repeats, restarts and lost state stores
+// happen in any order. No update is older than one before it, a replay sends the latest event and nothing else, and in
+// the end AtHoc has been sent the latest.
 func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := &life{now: noon}
@@ -146,7 +146,7 @@ func TestNothingEverSendsAnOlderEvent(t *testing.T) {
 			"": func(t *rapid.T) {
 				got, want := l.w.Latest, l.newest
 				if rules.Stale(want.On, want.At, l.now) {
-					want.On = got.On // what was remembered from an update that cleared stale duty: it comes to the same
+					want.On = got.On // it may come from an update that cleared stale duty, which amounts to the same
 				}
 
 				if got != want {

@@ -8,8 +8,9 @@ import (
 	"bobosync/shared/event"
 )
 
-// TestWhatWasLostIsSentAfterARejection: the status before was lost with the broker's store, and then a newer event was held. When that is
-// rejected, or a person wants the duty to stay, the one before is sent again: else it would be taken for under way for ever.
+// TestWhatWasLostIsSentAfterARejection: the status before was lost with the broker's store, and then a newer event was
+// held. When that event is rejected, or a person wants the duty to stay, the status before is sent again: otherwise it
+// would count as under way for ever.
 func TestWhatWasLostIsSentAfterARejection(t *testing.T) {
 	t.Parallel()
 
@@ -47,8 +48,8 @@ func TestWhatWasLostIsSentAfterARejection(t *testing.T) {
 	require.True(t, w.Unresolved)
 }
 
-// TestDutyThatAPersonWantsToStayIsKept: its row gets an outcome if it has none yet, and whatever sends the status again later says that it is
-// not to be cleared on its way.
+// TestDutyThatAPersonWantsToStayIsKept: the duty's row gets an outcome if it has none yet, and whatever sends the
+// status again later says that it must not be cleared on its way.
 func TestDutyThatAPersonWantsToStayIsKept(t *testing.T) {
 	t.Parallel()
 	var w Worker
@@ -90,7 +91,7 @@ func TestDutyThatAPersonWantsToStayIsKept(t *testing.T) {
 	require.True(t, u.On && !u.Keep, "a newer duty ages like any other")
 }
 
-// TestTheNewestOfWhatWasRejectedIsTakenIn: in whatever order its rows are read again.
+// TestTheNewestOfWhatWasRejectedIsTakenIn: it is, in whatever order the rows are read again.
 func TestTheNewestOfWhatWasRejectedIsTakenIn(t *testing.T) {
 	t.Parallel()
 
@@ -110,8 +111,8 @@ func TestTheNewestOfWhatWasRejectedIsTakenIn(t *testing.T) {
 	}
 }
 
-// TestEachMassChangeThatWasRejectedCanBeTakenIn: a worker's event of one does not go with that of another, whichever is newer, is rejected
-// first or is taken in.
+// TestEachMassChangeThatWasRejectedCanBeTakenIn: a worker's event of one mass change does not disappear with that of
+// another, whichever is newer, is rejected first or is accepted after all.
 func TestEachMassChangeThatWasRejectedCanBeTakenIn(t *testing.T) {
 	t.Parallel()
 
@@ -159,16 +160,17 @@ func TestHowManyRejectedEventsAreKept(t *testing.T) {
 	require.True(t, last)
 }
 
-// TestABookingThatWasBeatenByARejectedOneCounts: it came from another file, before the held one or while it was held, and is newer than
-// what AtHoc was sent. An older event is never sent, and nothing of the file that was rejected.
+// TestABookingThatWasBeatenByARejectedOneCounts: the booking came from another file, before the rejected one or while
+// that was held, and is newer than what AtHoc was sent. An older event is never sent, and nothing of the file that was
+// rejected.
 func TestABookingThatWasBeatenByARejectedOneCounts(t *testing.T) {
 	t.Parallel()
 
 	duty, between, held, ofHeldFile := booking(8, 1, true), booking(4, 2, true), booking(1, 3, false), booking(2, 3, false)
 	ofHeldFile.Version.Row = 1
-	heldFirst := booking(3, 4, false) // a held one whose place the next one took
+	heldFirst := booking(3, 4, false) // a held booking whose place the next one took
 	for name, c := range map[string]struct {
-		take []Event // the first one is sent; when the held one comes the rest is not decided
+		take []Event // the first one is sent; the others are not decided when the held one arrives
 		wins Event
 		sent bool
 	}{

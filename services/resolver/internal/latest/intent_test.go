@@ -9,7 +9,7 @@ import (
 	"bobosync/shared/event"
 )
 
-// crashes is a worker whose process may end between any two steps, the table of updates, and AtHoc.
+// crashes is a worker whose process may end between any two steps, with the table of updates and AtHoc.
 type crashes struct {
 	saved   Worker
 	newest  Event
@@ -19,8 +19,8 @@ type crashes struct {
 	answers []event.Answer
 }
 
-// publish does what the resolver does with an update: it saves what it is about to do, does it, and saves that it did. It gets as
-// far as the given step.
+// publish does what the resolver does with an update: it saves what it is about to do, does it, and saves that it did.
+// It takes only the given number of these steps.
 func (c *crashes) publish(update *event.Update, before, after Worker, steps int) {
 	if update == nil {
 		if steps > 0 {
@@ -54,7 +54,7 @@ func (c *crashes) resolve(steps int) {
 	c.publish(update, c.saved, w, steps)
 }
 
-// deliver lets the publisher send what is in the table; its answer comes sooner or later.
+// deliver lets the publisher send what is in the table; the answer arrives sooner or later.
 func (c *crashes) deliver() {
 	if c.table != nil {
 		c.answers = append(c.answers, answer(c.table, event.Applied))
@@ -62,8 +62,9 @@ func (c *crashes) deliver() {
 	}
 }
 
-// TestAHalfPublishedUpdateIsNeverTakenForNothing: wherever the process ends, AtHoc says in the end what the latest event says, also
-// if that is what AtHoc had confirmed before an update of which the memory does not know whether it went out.
+// TestAHalfPublishedUpdateIsNeverTakenForNothing: wherever the process ends, AtHoc has in the end what the latest event
+// says. This also holds if AtHoc had confirmed the same before an update of which the state store does not know whether
+// it went out.
 func TestAHalfPublishedUpdateIsNeverTakenForNothing(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := &crashes{}
@@ -86,7 +87,7 @@ func TestAHalfPublishedUpdateIsNeverTakenForNothing(t *testing.T) {
 			},
 			"deliver": func(*rapid.T) { c.deliver() },
 			"answer": func(t *rapid.T) {
-				if len(c.answers) > 0 { // an old one as well: it may come twice
+				if len(c.answers) > 0 { // an old one as well, since it may be delivered twice
 					c.saved.Answer(rapid.SampledFrom(c.answers).Draw(t, "answer"), noon, rules)
 				}
 			},

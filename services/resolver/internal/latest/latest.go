@@ -1,5 +1,5 @@
-// Package latest decides which event of a worker wins, what AtHoc should be sent, and what becomes of a row. All of it is
-// pure: no clock, no store, no broker.
+// Package latest decides which event of a worker wins, what AtHoc should be sent, and what becomes of a row. All of it
+// is pure: no clock, no store, no broker.
 package latest
 
 import (
@@ -16,15 +16,16 @@ type Event struct {
 	On   bool   `cbor:"3,keyasint,omitempty"`
 	// At is the event's time in Unix seconds.
 	At int64 `cbor:"4,keyasint"`
-	// Feed is that which the file came from; empty if there is only one, or if it is not known.
+	// Feed is the feed that the file came from; empty if it is that of CSV_DIRECTORY, or if it is not known.
 	Feed string `cbor:"5,keyasint,omitempty"`
 }
 
-// sameRow reports whether two events are one booking. The order of reading is left out: it can change when ingest's ledger was
-// lost, and a row must not supersede itself.
+// sameRow reports whether two events are the same booking. The order of reading is left out: it can change when
+// ingest's ledger is lost, and a row must not supersede itself.
 func (e Event) sameRow(f Event) bool { return e.File == f.File && e.Version.Row == f.Version.Row }
 
-// want is what AtHoc should be sent for the user of a worker whose latest event it is. Stale duty is shown as off duty.
+// want returns what AtHoc should be sent for the user of a worker whose latest event is e. Stale duty is sent as off
+// duty.
 func (e Event) want(user string, stale bool) Sent {
 	return Sent{User: user, File: e.File, Version: e.Version, On: e.On && !stale, At: e.At}
 }
@@ -38,7 +39,8 @@ type Sent struct {
 	At      int64         `cbor:"5,keyasint"`
 }
 
-// update is the update that says so. Keep is for duty: a person wants it to stay.
+// update returns the update that sends s. keep says that a person wants the duty to stay; it is ignored if s is off
+// duty.
 func (s Sent) update(employee string, reason event.Reason, keep bool) *event.Update {
 	return &event.Update{
 		User: s.User, Employee: employee, On: s.On, At: s.At, Version: s.Version, File: s.File, Reason: reason, Keep: s.On && keep,
@@ -49,12 +51,12 @@ func (s Sent) update(employee string, reason event.Reason, keep bool) *event.Upd
 type Confirmed struct {
 	Sent
 	Outcome event.Outcome `cbor:"6,keyasint"`
-	// Answered is when, in Unix seconds.
+	// Answered is when AtHoc answered, in Unix seconds.
 	Answered int64 `cbor:"7,keyasint"`
 }
 
-// Worker is the stored record of a worker. The zero value is a worker never seen. The numbers in the tags are those
-// of the stored record (CBOR, RFC 8949): never change or reuse one.
+// Worker is the stored record of a worker. The zero value is a worker who was never seen. The numbers in the tags are
+// the keys of the stored record (CBOR, RFC 8949): never change or reuse one.
 type Worker struct {
 	Latest Event `cbor:"1,keyasint"`
 	// Open: the latest event's row awaits its outcome.
@@ -67,28 +69,29 @@ type Worker struct {
 	// Sending: the update was being published when the worker was last saved; it may be out.
 	Sending   bool       `cbor:"9,keyasint,omitempty"`
 	Confirmed *Confirmed `cbor:"6,keyasint,omitempty"`
-	// Replay names the replay that is still to send this worker's status again.
+	// Replay names the replay that still has to send this worker's status again.
 	Replay string `cbor:"7,keyasint,omitempty"`
 	// InDoubt, if not 0, is until when (in Unix seconds) AtHoc may still apply an update whose call got no answer.
 	InDoubt int64 `cbor:"8,keyasint,omitempty"`
 
-	// Hold: the latest event is part of a mass change that waits for a person; it is unresolved all that time. Passed: a person has let it
-	// through. See held.go.
+	// Hold: the latest event is part of a mass change that waits for a person; the worker stays unresolved all that
+	// time. Passed: a person has let the latest event through. See held.go.
 	Hold   *Hold `cbor:"10,keyasint,omitempty"`
 	Passed bool  `cbor:"11,keyasint,omitempty"`
 	// Prior is the event that counts if a person rejects the latest one, while that is unresolved; see runnerUp.
 	Prior *Event `cbor:"12,keyasint,omitempty"`
-	// Withheld is the event that a person has rejected last.
+	// Withheld is the event that a person rejected last; it links to earlier ones.
 	Withheld *Withheld `cbor:"13,keyasint,omitempty"`
-	// Reread, if not 0, is when the broker stored the latest event's row that was read again (in Unix nanoseconds).
+	// Reread, if not 0, is when the broker stored the entry with which the latest event's row was read again (in Unix
+	// nanoseconds).
 	Reread int64 `cbor:"14,keyasint,omitempty"`
 }
 
 // Known reports whether the worker was seen before.
 func (w *Worker) Known() bool { return w.Latest.File != "" }
 
-// Stranger reports whether nothing but the latest event is known of the worker, and no AtHoc user was found for it: such workers may
-// be invented.
+// Stranger reports whether nothing but the latest event is known of the worker, and no AtHoc user was found for the
+// worker: such workers may be invented.
 func (w *Worker) Stranger() bool {
 	return w.Unmapped && !w.Unresolved && !w.Open && w.Sent == nil && w.Confirmed == nil && w.InDoubt == 0 && w.Replay == "" &&
 		w.Withheld == nil
@@ -106,12 +109,14 @@ const (
 	Repeated
 )
 
-// Take compares an event with the worker's latest. Settled means that nobody awaits the outcome of the event's row. If the
-// event is newer and the row of the previous one still waited for its outcome, that row is returned: it is superseded.
+// Take compares an event with the worker's latest one, and makes it the latest unless it is older. settled means that
+// nobody awaits the outcome of the event's row. If the event is newer and the row of the previous one still awaited its
+// outcome, that previous event is returned: its row is superseded.
 func (w *Worker) Take(e Event, settled bool) (disposition Disposition, superseded *Event) {
 	switch {
 	case w.Known() && w.Latest.sameRow(e):
-		// A state store that was rebuilt from an update knows what was sent, which for stale duty is another thing.
+		// A state store that was rebuilt from the table of updates knows only what was sent, and stale duty was sent as
+		// off duty.
 		w.Latest.On, w.Latest.At, w.Latest.Feed = e.On, e.At, e.Feed
 		w.Open, w.Unresolved = !settled, true
 		return Repeated, nil
@@ -139,8 +144,9 @@ func (w *Worker) Take(e Event, settled bool) (disposition Disposition, supersede
 	return Newer, superseded
 }
 
-// ReadAgain notes when the broker stored the latest event's row, which is Repeated: an answer from before it is no outcome of the row for who
-// reads it again.
+// ReadAgain notes when the broker stored the entry with which the latest event's row was read again (Take returned
+// Repeated). An answer that was stored before does not settle the row: whoever reads it again may have lost that
+// answer.
 func (w *Worker) ReadAgain(stored time.Time) { w.Reread = stored.UnixNano() }
 
 // Rules are the settings that decisions depend on.
@@ -156,7 +162,7 @@ func (r Rules) Stale(on bool, at int64, now time.Time) bool {
 	return on && r.Lifetime > 0 && now.Sub(time.Unix(at, 0)) > r.Lifetime
 }
 
-// StaleBefore is the Unix second before which duty must have begun to be stale; 0 if none ever is.
+// StaleBefore returns the Unix second before which duty must have begun to be stale; 0 if duty never becomes stale.
 func (r Rules) StaleBefore(now time.Time) int64 {
 	if r.Lifetime == 0 {
 		return 0
@@ -164,9 +170,9 @@ func (r Rules) StaleBefore(now time.Time) int64 {
 	return now.Add(-r.Lifetime).Unix()
 }
 
-// Resolve decides what follows from the worker's latest event, for the user that the worker is mapped to ("" if none). It
-// returns the update to publish, or nil; and the outcome of the latest row, or Pending if it comes with AtHoc's answer.
-// The worker then holds what was decided; the outcome is to be reported only if the row was Open before.
+// Resolve decides what follows from the worker's latest event, for the user that the worker is mapped to ("" if none).
+// It returns the update to publish, or nil, and the outcome of the latest row: Pending if AtHoc's answer decides it.
+// Afterwards w records what was decided. The outcome should be reported only if the row was Open before.
 func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Time, rules Rules) (*event.Update, event.Outcome) {
 	stale, passed := w.stale(now, rules), w.Passed
 	w.Unmapped, w.Unresolved = user == "", false
@@ -195,8 +201,9 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 	}
 
 	if stale {
-		// The row is settled at once. AtHoc is sent it only if it was ever sent something: clearing a value that was there before
-		// us is the janitor's business, which has done so if it was Passed.
+		// The row is settled at once. The clear is sent only if AtHoc was ever sent something for this worker: clearing
+		// a value from before our time is the janitor's business. If the event was Passed, the janitor has asked for
+		// this clear, and it is sent.
 		w.Open, outcome = false, event.Expired
 		if w.Sent == nil && !passed {
 			return nil, outcome
@@ -206,16 +213,16 @@ func (w *Worker) Resolve(employee, user string, reason event.Reason, now time.Ti
 	return w.send(employee, want, reason), outcome
 }
 
-// Intent is the worker as saved before an update is published: after is the worker once it is published, before the worker until then. If
-// publishing fails, or the process ends in between, the worker is resolved again, and what AtHoc confirmed earlier is not taken for what
-// it holds.
+// Intent returns the worker as it is saved before an update is published. before is the worker until then, after the
+// worker once the update is published. If publishing fails, or the process ends in between, the worker is resolved
+// again, and what AtHoc confirmed earlier does not count as what it holds.
 func Intent(before, after Worker) Worker {
 	after.Open, after.Unresolved, after.Sending = before.Open, true, true
 	return after
 }
 
-// Again returns the update that resends the worker's status, whatever is known of what AtHoc holds; nil if there is nothing to send, or
-// no user.
+// Again returns the update that resends the worker's status, whatever AtHoc is known to hold; nil if there is nothing
+// to send, or no user to send it to.
 func (w *Worker) Again(employee, user string, reason event.Reason, now time.Time, rules Rules) *event.Update {
 	w.Replay = ""
 	if user == "" || !w.Known() {
@@ -227,7 +234,7 @@ func (w *Worker) Again(employee, user string, reason event.Reason, now time.Time
 
 func (w *Worker) send(employee string, want Sent, reason event.Reason) *event.Update {
 	if c := w.Confirmed; c != nil && c.Version == want.Version && c.User == want.User {
-		w.Confirmed = nil // it answers an earlier update with the same event, and this one's answer is awaited
+		w.Confirmed = nil // it answers an earlier update with the same event; now the answer to this one is awaited
 	}
 
 	w.Sent, w.Sending, w.Replay = &want, false, "" // whatever is sent now, a replay need not send it again
@@ -235,7 +242,7 @@ func (w *Worker) send(employee string, want Sent, reason event.Reason) *event.Up
 	return want.update(employee, reason, w.Kept())
 }
 
-// known returns AtHoc's answer to what is wanted, and reports whether it is known.
+// known returns the outcome of want if AtHoc's last answer already decides it, and reports whether it does.
 func (w *Worker) known(want Sent) (event.Outcome, bool) {
 	c := w.Confirmed
 	if c == nil || w.Sent == nil || c.Version != w.Sent.Version || c.User != want.User || w.Sent.User != want.User {
@@ -252,21 +259,22 @@ func (w *Worker) known(want Sent) (event.Outcome, bool) {
 	return event.Applied, held && same
 }
 
-// Answer takes AtHoc's answer to an update into account; stored is when the broker stored it. It returns false if the answer changes
-// nothing.
+// Answer records AtHoc's answer to an update; stored is when the broker stored the answer. It returns false if the
+// answer changes nothing.
 func (w *Worker) Answer(a event.Answer, stored time.Time, rules Rules) bool {
 	if a.Outcome == event.Pending {
 		w.InDoubt = max(w.InDoubt, time.Unix(a.Answered, 0).Add(rules.Lateness).Unix())
 		return true
 	}
 
-	// Off duty can answer an update that says on duty, if it became stale on its way; the other way round it is a late one.
+	// An answer that says off duty can belong to an update that says on duty, if that became stale on its way. An
+	// answer that says on duty to an update that says off duty is a late one.
 	if w.Sent == nil || w.Sent.Version != a.Version || w.Sent.User != a.User || a.On && !w.Sent.On {
-		return false // an answer to an update that was overtaken
+		return false // the answer to an update that a later one has superseded
 	}
 
 	if w.Sending {
-		return false // it may be older than what makes the update be published again, such as that another worker had the user meanwhile
+		return false // it may predate the reason for publishing again, such as that another worker had the user meanwhile
 	}
 
 	w.Confirmed = &Confirmed{
@@ -274,7 +282,8 @@ func (w *Worker) Answer(a event.Answer, stored time.Time, rules Rules) bool {
 		Outcome: a.Outcome, Answered: a.Answered,
 	}
 
-	// A row that was read again is settled again when it is resolved, or by a later answer: the ledger that got this one may be lost.
+	// An answer from before the row was read again does not settle it: the ledger that received that answer may be
+	// lost. The row is settled when it is resolved again, or by a later answer.
 	if w.Latest.Version == a.Version && !w.Unresolved && stored.UnixNano() > w.Reread {
 		w.Open = false
 	}
@@ -282,8 +291,8 @@ func (w *Worker) Answer(a event.Answer, stored time.Time, rules Rules) bool {
 	return true
 }
 
-// Repeat returns the last update again, after a call that carried this worker was given up: whatever that call did, and
-// when, the latest status is the last one that AtHoc gets. It returns nil as long as AtHoc may still be working on the call.
+// Repeat returns the last update again, after a call that carried this worker was given up. Whatever that call did, and
+// when, AtHoc then gets the latest status last. Repeat returns nil as long as AtHoc may still be working on the call.
 func (w *Worker) Repeat(employee string, now time.Time) *event.Update {
 	if w.InDoubt == 0 || now.Unix() < w.InDoubt {
 		return nil
@@ -294,7 +303,7 @@ func (w *Worker) Repeat(employee string, now time.Time) *event.Update {
 		return nil
 	}
 
-	w.Confirmed = nil // it is not known what AtHoc holds until the answer to this one
+	w.Confirmed = nil // what AtHoc holds is unknown until it answers this update
 
 	return w.Sent.update(employee, event.ReasonRepeat, w.Hold != nil || w.kept(Event{Version: w.Sent.Version, File: w.Sent.File}))
 }
@@ -304,9 +313,9 @@ func (w *Worker) Unconfirmed() bool {
 	return w.Sent != nil && (w.Confirmed == nil || w.Confirmed.Version != w.Sent.Version || w.Confirmed.User != w.Sent.User)
 }
 
-// Rebuilt is a worker of whom nothing is known but what was published before the state store was lost. If its row still waits for an
-// outcome, its file is read again and the event is Repeated. It is published again, since the answer may have been lost with the
-// store: otherwise it would count as under way for ever.
+// Rebuilt returns a worker of whom only the last published update is known, since the state store was lost. If the row
+// still waits for an outcome, its file is read again and the event is Repeated. The update is published again, since
+// its answer may have been lost with the store: otherwise it would count as under way for ever.
 func Rebuilt(u event.Update) Worker {
 	return Worker{
 		Latest:     Event{Version: u.Version, File: u.File, On: u.On, At: u.At},

@@ -15,7 +15,7 @@ var (
 	rules = Rules{Lifetime: 24 * time.Hour, Lateness: time.Minute}
 )
 
-// booking makes an event some hours before noon, from a file that was read in the given order.
+// booking returns an event from some hours before noon, from a file with the given place in the order of reading.
 func booking(hoursAgo int, order int64, on bool) Event {
 	at := noon.Add(-time.Duration(hoursAgo) * time.Hour).Unix()
 	return Event{Version: event.Version{Rank: at, Sequence: order, Row: 2}, File: string(rune('a' + order)), On: on, At: at}
@@ -72,7 +72,8 @@ func resolveNow(w *Worker, e Event, user string) (*event.Update, event.Outcome) 
 	return w.Resolve("007", user, event.ReasonEvent, noon, rules)
 }
 
-// TestAnAnswerFromBeforeARowWasReadAgainDoesNotSettleIt: who reads it again, with a ledger that was lost meanwhile, has not got that answer.
+// TestAnAnswerFromBeforeARowWasReadAgainDoesNotSettleIt: ingest reads the row again because its ledger was lost, and
+// with it that answer.
 func TestAnAnswerFromBeforeARowWasReadAgainDoesNotSettleIt(t *testing.T) {
 	t.Parallel()
 
@@ -227,7 +228,8 @@ func TestResolve(t *testing.T) {
 	})
 }
 
-// TestALateAnswerDoesNotCloseARowThatIsReadAgain: ingest lost its ledger after it had the answer, and asks for all rows again.
+// TestALateAnswerDoesNotCloseARowThatIsReadAgain: ingest lost its ledger after it had received the answer, and asks for
+// all rows again.
 func TestALateAnswerDoesNotCloseARowThatIsReadAgain(t *testing.T) {
 	var w Worker
 	e := booking(1, 1, false)
@@ -241,8 +243,8 @@ func TestALateAnswerDoesNotCloseARowThatIsReadAgain(t *testing.T) {
 	require.False(t, w.Open)
 }
 
-// TestAnyOrderComesToTheSame: whatever the order and however often events come, the latest wins, no update is older than
-// one before it, and each row has its outcome or waits for the answer to the last update.
+// TestAnyOrderComesToTheSame: in whatever order and however often events arrive, the latest wins, no update is older
+// than one before it, and each row has its outcome or waits for the answer to the last update.
 func TestAnyOrderComesToTheSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 12).Draw(t, "events")

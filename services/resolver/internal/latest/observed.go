@@ -7,10 +7,10 @@ import (
 )
 
 const (
-	// seenMargin is how much older than an observation an answer of AtHoc's may be and still count as newer: the clocks of two
-	// machines differ a little. A wrong judgement does no harm: it only resends what is wanted.
+	// seenMargin is how much older than an observation an answer of AtHoc's may be and still count as newer, since the
+	// clocks of two machines differ a little. A wrong judgement does no harm: it only resends what is wanted.
 	seenMargin = 2 * time.Second
-	// refusalHolds is how long clearing stale duty is not retried after AtHoc has refused just that.
+	// refusalHolds is how long the clearing of stale duty is not retried after AtHoc has refused it.
 	refusalHolds = 24 * time.Hour
 	// clearTimeout is how long a clear command for an unmanaged user counts as under way.
 	clearTimeout = time.Hour
@@ -18,11 +18,11 @@ const (
 
 // Observed is the duty status that AtHoc was seen to hold for a user.
 type Observed struct {
-	// On: it is a date, and At is that date in Unix seconds. At2, if not 0, is the other moment that AtHoc's text can
-	// mean, in the hour that autumn repeats.
+	// On: the status is a date, and At is that date in Unix seconds. At2, if not 0, is the other moment that AtHoc's
+	// text can mean: a text is ambiguous in the hour that autumn repeats.
 	On      bool
 	At, At2 int64
-	// Odd: it is something else than a date.
+	// Odd: the status is something other than a date.
 	Odd bool
 	// Seen is a moment before AtHoc was asked.
 	Seen time.Time
@@ -31,24 +31,25 @@ type Observed struct {
 // empty reports whether AtHoc holds nothing.
 func (o Observed) empty() bool { return !o.On && !o.Odd }
 
-// stale reports whether it is duty that is too old, whichever of two moments it began at.
+// stale reports whether the status is duty that is too old, whichever of the two moments it began at.
 func (o Observed) stale(now time.Time, rules Rules) bool {
 	return o.On && !o.Odd && rules.Stale(true, max(o.At, o.At2), now)
 }
 
-// is reports whether AtHoc's text can stand for duty since the given Unix second.
+// is reports whether AtHoc's text can mean duty since the given Unix second.
 func (o Observed) is(at int64) bool { return o.At == at || o.At2 != 0 && o.At2 == at }
 
-// Judgement is what to think of an observation.
+// Judgement is the conclusion from an observation.
 type Judgement struct {
-	// UnderWay: a newer status is on its way, or was confirmed after the observation. Nothing else is said then.
+	// UnderWay: a newer status is on its way, or was confirmed after the observation. All other fields are zero then.
 	UnderWay bool
 	// WantOn and WantAt are the status that the user should have.
 	WantOn bool
 	WantAt int64
-	// Why says what is wrong and what has probably happened; empty if nothing is wrong, or nothing that is handled here.
+	// Why says what is wrong and what has probably happened. It is empty if nothing is wrong, or nothing that is
+	// handled here.
 	Why string
-	// Send: the wanted status is to be sent.
+	// Send: the wanted status should be sent.
 	Send bool
 }
 
@@ -64,8 +65,8 @@ const (
 	WhyDead      = "AtHoc does not take this status: see the dead letters"
 )
 
-// Expire judges what AtHoc holds for a known worker's user with stale duty in mind. The latest event decides what is wanted;
-// duty that is wanted and fresh stays, whatever AtHoc holds, and other differences are Compare's.
+// Expire judges what AtHoc holds for a known worker's user, looking only for stale duty. The latest event decides what
+// is wanted: duty that is wanted and fresh stays, whatever AtHoc holds. Other differences are left to Compare.
 func (w *Worker) Expire(o Observed, user string, now time.Time, rules Rules) Judgement {
 	if w.underWay(o) {
 		return Judgement{UnderWay: true}
@@ -82,7 +83,7 @@ func (w *Worker) Expire(o Observed, user string, now time.Time, rules Rules) Jud
 	return j
 }
 
-// Compare judges what AtHoc holds for a known worker's user by what it should hold.
+// Compare compares what AtHoc holds for a known worker's user with what it should hold.
 func (w *Worker) Compare(o Observed, user string, now time.Time, rules Rules) Judgement {
 	if w.underWay(o) {
 		return Judgement{UnderWay: true}
@@ -111,7 +112,8 @@ func (w *Worker) underWay(o Observed) bool {
 		w.Confirmed != nil && w.Confirmed.Answered >= o.Seen.Add(-seenMargin).Unix()
 }
 
-// difference says how it differs from what is wanted for the latest event, or "". AtHoc keeps whole seconds, as events do.
+// difference returns how the status differs from what is wanted for the latest event, as one of the Why texts; "" if it
+// does not. AtHoc keeps whole seconds, as events do.
 func (o Observed) difference(want Sent, latest Event, now time.Time, rules Rules) string {
 	switch {
 	case o.Odd:
@@ -131,8 +133,8 @@ func (o Observed) difference(want Sent, latest Event, now time.Time, rules Rules
 	}
 }
 
-// refuses says why AtHoc will not take what is wanted, by its last answer, if there is one; "" if it may. A user who was unknown to AtHoc
-// does not count: it was seen to have the user now.
+// refuses returns why AtHoc will not take what is wanted, judging by its last answer; "" if it may, or if there is no
+// answer. An answer that AtHoc does not know the user no longer counts: AtHoc was seen to have the user now.
 func (c *Confirmed) refuses(want Sent) string {
 	switch {
 	case c == nil || c.User != want.User:
@@ -146,9 +148,9 @@ func (c *Confirmed) refuses(want Sent) string {
 	}
 }
 
-// Correct returns the update that resends the worker's status, since AtHoc was seen to hold another one, and the outcome of the latest
-// row if it is settled by that (else Pending). AtHoc's previous answer no longer counts: if the update is lost with the broker's store it
-// is made again.
+// Correct returns the update that resends the worker's status because AtHoc was seen to hold another one, and the
+// outcome of the latest row if the update settles it (else Pending). AtHoc's previous answer no longer counts, so that
+// the update is made again if it is lost with the broker's store.
 func (w *Worker) Correct(employee, user string, reason event.Reason, now time.Time, rules Rules) (*event.Update, event.Outcome) {
 	before := w.Confirmed
 
@@ -168,17 +170,17 @@ func (w *Worker) Correct(employee, user string, reason event.Reason, now time.Ti
 	return u, event.Pending
 }
 
-// Clear is what is kept of stale duty that was cleared for an unmanaged user.
+// Clear is the record of a clear command for an unmanaged user with stale duty.
 type Clear struct {
-	// Published is when, in Unix seconds.
+	// Published is when the command was published, in Unix seconds.
 	Published int64
-	// Outcome is AtHoc's answer, or Pending; Answered is when it came, in Unix seconds.
+	// Outcome is AtHoc's answer, or Pending; Answered is when AtHoc answered, in Unix seconds.
 	Outcome  event.Outcome
 	Answered int64
 }
 
-// ExpireUnmanaged judges what AtHoc holds for an unmanaged user: the only requirement is that no stale duty stays.
-// last is the clear that was published last; nil if none is known.
+// ExpireUnmanaged judges what AtHoc holds for an unmanaged user: the only requirement is that no stale duty stays. last
+// is the last clear command that was published for the user; nil if none is known.
 func ExpireUnmanaged(o Observed, last *Clear, now time.Time, rules Rules) Judgement {
 	j := Judgement{WantAt: max(o.At, o.At2)}
 	if !o.stale(now, rules) {

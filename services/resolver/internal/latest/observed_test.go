@@ -10,12 +10,12 @@ import (
 	"bobosync/shared/event"
 )
 
-// holds is what AtHoc was seen to hold at noon: duty that began some hours ago.
+// holds returns what AtHoc was seen to hold at noon: duty that began some hours ago.
 func holds(hoursAgo int) Observed {
 	return Observed{On: true, At: noon.Add(-time.Duration(hoursAgo) * time.Hour).Unix(), Seen: noon}
 }
 
-// settledWith is a worker whose event was sent some hours after it and answered at once.
+// settledWith returns a worker whose event was sent some hours after it and answered at once.
 func settledWith(e Event, o event.Outcome) Worker {
 	var w Worker
 	w.Take(e, false)
@@ -240,10 +240,10 @@ func TestExpireUnmanaged(t *testing.T) {
 	}
 }
 
-// TestObservationsComeToWhatIsWanted: AtHoc is changed by hand, loses updates and refuses; the janitor looks, at moments before and
-// after answers, and its observations arrive late. Whatever happens, nothing older than what AtHoc was sent is sent, fresh duty that
-// is wanted is never cleared, nothing is sent twice without an answer in between, and once all is quiet a comparison brings AtHoc to
-// what the latest event says and finds nothing more.
+// TestObservationsComeToWhatIsWanted: AtHoc is changed by hand, loses updates and refuses some; the janitor looks at
+// moments before and after answers, and its observations arrive late. Whatever happens, nothing older than what AtHoc
+// was sent is sent, fresh duty that is wanted is never cleared, and nothing is sent twice without an answer in between.
+// Once all is quiet, a comparison brings AtHoc to what the latest event says and finds nothing more.
 func TestObservationsComeToWhatIsWanted(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &mirror{life: life{now: noon}}
@@ -284,13 +284,13 @@ func TestObservationsComeToWhatIsWanted(t *testing.T) {
 	})
 }
 
-// mirror is a worker and AtHoc.
+// mirror is a worker and what AtHoc has of the worker.
 type mirror struct {
 	life
-	// holds is what AtHoc has, seen what the janitor saw when it last looked.
+	// holds is what AtHoc has, and seen what the janitor saw when it last looked.
 	holds, seen Observed
 	looked      bool
-	// update is the one in the table that no call has been made for.
+	// update is the update in the table for which no call has been made yet.
 	update *event.Update
 }
 
@@ -337,7 +337,7 @@ func (m *mirror) call(o event.Outcome) {
 	m.w.Answer(a, noon, rules)
 }
 
-// observe judges what was seen and corrects it.
+// observe judges what was seen, and corrects AtHoc.
 func (m *mirror) observe(t *rapid.T, expire bool) {
 	if !m.looked || !m.w.Known() {
 		return
@@ -370,7 +370,7 @@ func (m *mirror) observe(t *rapid.T, expire bool) {
 	}
 }
 
-// quiet lets everything end that is under way, and then compares until nothing differs.
+// quiet lets everything end that is under way, and then compares until there is no difference.
 func (m *mirror) quiet(t *rapid.T) {
 	if !m.w.Known() {
 		return

@@ -13,7 +13,7 @@ import (
 	"bobosync/shared/telemetry/metric"
 )
 
-// Set are the metrics of the resolver. Its Watch reads the gauges from the service's state.
+// Set holds the metrics of the resolver. Its Watch reads the gauges from the service's state.
 type Set struct {
 	metric.Watched[control.ResolverState]
 	entries prometheus.Counter
@@ -73,12 +73,12 @@ func New(t *telemetry.Telemetry) *Set {
 	})
 }
 
-// Collectors are all metrics of the set.
+// Collectors returns all metrics of the set.
 func (m *Set) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{m, m.entries, m.updates, m.settled, m.batch, m.unusual}
 }
 
-// Batch notes a batch of entries and how long it took.
+// Batch records a batch of entries and how long it took.
 func (m *Set) Batch(entries int, took time.Duration) {
 	m.entries.Add(float64(entries))
 	m.batch.Observe(took.Seconds())

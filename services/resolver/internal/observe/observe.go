@@ -1,4 +1,4 @@
-// Package observe judges what the janitor saw in AtHoc, and publishes what follows.
+// Package observe judges what the janitor saw in AtHoc, and publishes the updates that follow from it.
 package observe
 
 import (
@@ -17,15 +17,15 @@ import (
 // Observer answers the janitor's observations.
 type Observer struct {
 	roster *roster.Roster
-	// clears are the clear commands for unmanaged users, by topology.NormalUsername. They are guarded by the roster's lock.
+	// clears holds the clear commands for unmanaged users, by topology.NormalUsername. The roster's lock guards it.
 	clears map[string]*latest.Clear
 }
 
 // New returns an observer of the roster's workers.
 func New(r *roster.Roster) *Observer { return &Observer{roster: r, clears: map[string]*latest.Clear{}} }
 
-// Forget drops what was published for unmanaged users: it is lost with the broker's store, and the janitor finds these users again. The
-// caller must hold the roster's lock.
+// Forget drops the clear commands for unmanaged users: they are lost with the broker's store, and the janitor finds
+// these users again. The caller must hold the roster's lock.
 func (o *Observer) Forget() { clear(o.clears) }
 
 // request is the work on one ObserveRequest.
@@ -36,21 +36,25 @@ type request struct {
 	now     time.Time
 	answer  control.ObserveAnswer
 	changes roster.Changeset
-	// done are the users that were judged, by topology.NormalUsername: AtHoc's pages may hold one twice.
+	// done holds the users already judged, by topology.NormalUsername: AtHoc's pages may hold a user twice.
 	done map[string]bool
 }
 
-// Observe judges what AtHoc was seen to hold, and publishes what follows.
+// Observe judges what AtHoc was seen to hold, and publishes the updates that follow from it.
 //
-// A clear can never undo a newer booking, since all of it happens under the roster's lock and the table of updates keeps the last update of a
-// user, for whatever worker:
-//   - An entry that was read is in the state store before anything is published for it, also after a crash. As long as its update is
-//     held back or not known to be out the worker is unresolved, and then unconfirmed until AtHoc has answered: under way all that time.
-//   - An entry that is still unread leads to an update later than the clear, on the same subject, and replaces it; or it is sent
-//     after it, since a partition is leased by one publisher at a time. This holds for a worker who was unknown until then, too.
-//   - AtHoc may go on with the call of a clear that was given up, after a booking was sent. The worker who is mapped to the user
-//     is resent then, as after any such call, even one who becomes known after it (see concerned).
-//   - The observation may be older than an answer of AtHoc's: then it is skipped, and the next comparison sees what is there.
+// A clear can never undo a newer booking: all of this happens under the roster's lock, and the table of updates keeps
+// the last update of a user, whichever worker it is for:
+//   - An entry that was read is in the state store before anything is published for it, even after a crash. As long as
+//     its update is held back, or is not known to be published, the worker is unresolved; after that the worker is
+//     unconfirmed until AtHoc has answered. All that time the entry counts as under way.
+//   - An entry that is still unread leads to an update later than the clear, on the same subject. That update replaces
+//     the clear, or is sent after it, since a partition is leased by one publisher at a time. This also holds for a
+//     worker who was unknown until then.
+//   - AtHoc may go on with the call of a clear that was given up, after a booking was sent. Then the status of the
+//     worker who is mapped to the user is resent, as after any such call, even if the worker becomes known only after
+//     it (see concerned in package answers).
+//   - The observation may be older than an answer of AtHoc's. Then it is skipped, and the next comparison sees what is
+//     there.
 func (o *Observer) Observe(ctx context.Context, req control.ObserveRequest) (control.ObserveAnswer, error) {
 	if len(req.Users) > control.MaxObserved {
 		return control.ObserveAnswer{}, control.Refuse("%d users at a time are too many; the most is %d", len(req.Users), control.MaxObserved)
@@ -148,7 +152,7 @@ func (x *request) known(employee, user string, w latest.Worker, o latest.Observe
 	x.found(user, employee, j)
 }
 
-// unmanaged judges an unmanaged user: one without a known worker.
+// unmanaged judges an unmanaged user: one to whom no known worker is mapped.
 func (x *request) unmanaged(user, employee string, o latest.Observed) {
 	if o.On || o.Odd {
 		x.answer.Unmanaged++
@@ -193,7 +197,7 @@ func (x *request) found(user, employee string, j latest.Judgement) {
 	}
 }
 
-// noteHeld corrects the answer for the users that the guard has held.
+// noteHeld corrects the answer for the users whose updates the guard has held.
 func (x *request) noteHeld() {
 	published := map[string]bool{}
 	for _, u := range x.changes.Updates {
@@ -212,8 +216,9 @@ func (x *request) noteHeld() {
 // clearKept is how long a clear command is kept.
 const clearKept = 48 * time.Hour
 
-// noteClears remembers for which unmanaged users a clear command was sent, so that it is not sent again before there is an answer, nor
-// every few minutes if AtHoc refuses it. After a restart this costs one more call, so it is not saved.
+// noteClears records for which unmanaged users a clear command was sent, so that it is not sent again before there is
+// an answer, nor every few minutes if AtHoc refuses it. The record is not saved, since its loss costs only one more
+// call after a restart.
 func (x *request) noteClears() {
 	for key, c := range x.clears {
 		if x.now.Sub(time.Unix(c.Published, 0)) > clearKept {

@@ -1,4 +1,4 @@
-// Package outbox is all that the resolver publishes.
+// Package outbox holds everything that the resolver publishes.
 package outbox
 
 import (
@@ -19,7 +19,7 @@ import (
 // Name is the service's name in what it publishes.
 const Name = string(topology.Resolver)
 
-// Outbox publishes over one connection. When a method returns nil, everything it was given is stored.
+// Outbox publishes over one connection. When a method returns nil, everything that it was given is stored.
 type Outbox struct {
 	conn *bus.Conn
 	pub  *bus.Publisher
@@ -35,16 +35,18 @@ func New(conn *bus.Conn) (*Outbox, error) {
 	return &Outbox{conn: conn, pub: pub}, nil
 }
 
-// Close ends it.
+// Close closes the outbox.
 func (o *Outbox) Close() { _ = o.pub.Close() } // it only waits for calls, and there are none left
 
-// DeadLetters returns the middleware that stores what a handler has settled as unreadable.
+// DeadLetters returns the middleware that stores, as dead letters, the messages that a handler has settled as
+// unreadable.
 func (o *Outbox) DeadLetters(log *slog.Logger) message.HandlerMiddleware {
 	return deadletter.Middleware(topology.Resolver, o.pub, log)
 }
 
-// Updates stores updates in atomic batches, the only fast way on a broker that syncs before it acknowledges. They carry no
-// message ids: the same update twice is harmless, and an atomic batch with one known id is refused whole.
+// Updates stores updates in atomic batches, the only fast way on a broker that syncs before it acknowledges. They carry
+// no message ids: the same update twice is harmless, and the broker refuses a whole atomic batch if it knows one of its
+// ids.
 func (o *Outbox) Updates(ctx context.Context, updates []event.Update) error {
 	for part := range slices.Chunk(updates, bus.MaxBatch) {
 		msgs := make([]*message.Message, 0, len(part))

@@ -18,13 +18,13 @@ import (
 	"bobosync/shared/topology"
 )
 
-// Rebuilder works on a roster. Callers of its methods, but for CheckStore, must hold the roster's lock.
+// Rebuilder works on a roster. Callers of its methods, except CheckStore, must hold the roster's lock.
 type Rebuilder struct {
 	conn   *bus.Conn
 	roster *roster.Roster
 	// leaseTTL is the life of a lease on a partition.
 	leaseTTL time.Duration
-	// reconnects counts the connections to the broker when its store was last checked.
+	// reconnects is the number of reconnections to the broker when its store was last checked.
 	reconnects uint64
 	// acks is the identity of the stream of answers when the session began.
 	acks string
@@ -35,8 +35,8 @@ func New(conn *bus.Conn, r *roster.Roster, leaseTTL time.Duration) *Rebuilder {
 	return &Rebuilder{conn: conn, roster: r, leaseTTL: leaseTTL}
 }
 
-// Begin reconciles the state store and the broker's streams before anything is consumed. lost is called if the broker's store was
-// recreated.
+// Begin reconciles the state store and the broker's streams before anything is consumed. It calls lost if the broker's
+// table of updates was recreated.
 func (b *Rebuilder) Begin(ctx context.Context, lost func()) error {
 	recovered, err := b.roster.Store.Recovered()
 	if err == nil {
@@ -69,8 +69,8 @@ func (b *Rebuilder) Begin(ctx context.Context, lost func()) error {
 	return b.holdOff()
 }
 
-// rebuild fills a fresh state store with what the table of updates holds. The rest, the events that were never published or beat
-// nothing, comes when ingest reads the files again; until then nothing is published.
+// rebuild fills a new state store with what the table of updates holds. The rest, such as events that were never
+// published, follows when ingest reads the files again; until then nothing is published.
 func (b *Rebuilder) rebuild(ctx context.Context) error {
 	s := b.roster.Store
 	if snapshot, err := s.Snapshot(); err != nil {
@@ -105,7 +105,7 @@ func (b *Rebuilder) rebuild(ctx context.Context) error {
 			}
 
 			if known.Known() {
-				delete(workers, employee) // a recovery that was interrupted has got further than the table
+				delete(workers, employee) // an interrupted recovery has got further than the table
 			}
 		}
 
@@ -121,8 +121,8 @@ func (b *Rebuilder) rebuild(ctx context.Context) error {
 	return s.Save(ctx, store.Change{Workers: workers})
 }
 
-// Reread makes ingest read the files again, since something that was dropped is needed. Until that has ended nothing is published, as
-// after the loss of the state store.
+// Reread makes ingest read the files again, because something that was dropped is needed. Nothing is published until
+// that has ended, as after the loss of the state store.
 func (b *Rebuilder) Reread(ctx context.Context) error {
 	if err := b.roster.Store.Renew(); err != nil {
 		return err
@@ -135,8 +135,9 @@ func (b *Rebuilder) Reread(ctx context.Context) error {
 	return b.announce(ctx)
 }
 
-// rereadMapping reads the mapping from the stream: it was acknowledged by a resolver whose state store is gone. The durable consumer
-// is left alone, since to delete it while another service provisions it can leave it broken on the broker.
+// rereadMapping reads the mapping from its stream. It is not redelivered, since a resolver whose state store is gone
+// has acknowledged it. The durable consumer is left alone: deleting it while another service provisions it can leave it
+// broken on the broker.
 func (b *Rebuilder) rereadMapping(ctx context.Context) error {
 	snapshot, users, err := mapping.Latest(ctx, b.conn.JS, b.roster.Log)
 	if err != nil || snapshot == "" {
@@ -146,12 +147,13 @@ func (b *Rebuilder) rereadMapping(ctx context.Context) error {
 	return b.roster.Store.ReplaceMapping(ctx, snapshot, users)
 }
 
-// recoveredAgain is the delay after which the end of a recovery is redelivered if it has overtaken a part of it.
+// recoveredAgain is the delay after which the message that ends a recovery is redelivered if it has overtaken a part of
+// the recovery.
 const recoveredAgain = time.Second
 
-// EndsRecovery reports whether the state store is complete with a batch: it holds the message that says so, and nothing before that is
-// still to be redelivered. What a killed process had fetched comes after AckWait, and what a failed batch had comes
-// after a pause; either may be the only trace of an event that AtHoc has been sent.
+// EndsRecovery reports whether a batch completes the state store: it contains the message that ends the recovery, and
+// no earlier message is still to be redelivered. What a killed process had fetched is redelivered after AckWait, and
+// what was in a failed batch after a pause. Either may be the only trace of an event that AtHoc has been sent.
 func (b *Rebuilder) EndsRecovery(ctx context.Context, batch *bus.Batch) (bool, error) {
 	if b.roster.Recovered {
 		return false, nil
@@ -175,7 +177,7 @@ func (b *Rebuilder) EndsRecovery(ctx context.Context, batch *bus.Batch) (bool, e
 	return false, nil
 }
 
-// hasAllBefore reports whether each entry before a position in the stream was learnt, or is in the batch.
+// hasAllBefore reports whether each entry before a position in the stream is acknowledged, or is in the batch.
 func (b *Rebuilder) hasAllBefore(ctx context.Context, batch *bus.Batch, end uint64) (bool, error) {
 	stream, err := b.conn.JS.Stream(ctx, topology.StreamEntries)
 	if err != nil {
@@ -228,11 +230,13 @@ func (b *Rebuilder) announce(ctx context.Context) error {
 	return nil
 }
 
-// healStore handles that the broker's table of updates was recreated, or the stream of answers. What was on its way to AtHoc is published
-// again: the answer to an update that was sent may be lost, and it would count as under way for ever.
+// healStore handles the case that the broker's table of updates or its stream of answers was recreated. Updates that
+// AtHoc had not confirmed are published again: the answer to an update that was sent may be lost, and the update would
+// count as under way for ever.
 //
-// If the table was lost, that is not done at once: with the store went the leases, and a publisher that held one may still be in its call.
-// Publishers that run know that and wait; one that was started since does not, and must find nothing to send until that call is over.
+// If the table was lost, they are not published at once. The leases were lost with it, and a publisher that held one
+// may still be in its call. Publishers that were running know that and wait. A publisher that was started since does
+// not, and must find nothing to send until that call is over.
 func (b *Rebuilder) healStore(ctx context.Context, lost func()) error {
 	b.reconnects = b.conn.NC.Stats().Reconnects
 	s := b.roster.Store
@@ -274,7 +278,8 @@ func (b *Rebuilder) healStore(ctx context.Context, lost func()) error {
 	return err
 }
 
-// again marks those whose updates were not confirmed, to be published again; later: only when no call can be under way any more.
+// again marks the workers whose updates were not confirmed, so that these are published again. later: not before the
+// last call that may be under way has ended.
 func (b *Rebuilder) again(ctx context.Context, later bool) error {
 	change := store.Change{Workers: map[string]latest.Worker{}}
 
@@ -301,7 +306,7 @@ func (b *Rebuilder) again(ctx context.Context, later bool) error {
 		return nil
 	}
 
-	wait := b.leaseTTL + time.Second // which is lost where moments are stored
+	wait := b.leaseTTL + time.Second // the second is lost when the time is stored in whole seconds
 	if err := b.roster.Store.SetHoldOff(time.Now().Add(wait)); err != nil {
 		return err
 	}
@@ -312,7 +317,8 @@ func (b *Rebuilder) again(ctx context.Context, later bool) error {
 	return nil
 }
 
-// holdOff finds out whether a store was lost so recently that nothing may be published yet, also under a previous process.
+// holdOff finds out whether the broker's store was lost so recently, perhaps under a previous process, that nothing may
+// be published yet.
 func (b *Rebuilder) holdOff() error {
 	until, err := b.roster.Store.HoldOff()
 	left := min(time.Until(until), b.leaseTTL+time.Second) // the clock may have been put back
@@ -325,8 +331,8 @@ func (b *Rebuilder) holdOff() error {
 	return nil
 }
 
-// SameStore returns an error if the table of updates was lost and created again. It checks after each new connection, since a
-// broker does not lose its store while it runs.
+// SameStore returns an error if the table of updates was lost and created again. It asks the broker only after a new
+// connection, since a broker does not lose its store while it runs.
 func (b *Rebuilder) SameStore(ctx context.Context) error {
 	connections := b.conn.NC.Stats().Reconnects
 	if connections == b.reconnects {
@@ -352,8 +358,8 @@ func (b *Rebuilder) SameStore(ctx context.Context) error {
 	return nil
 }
 
-// CheckStore returns an error if the table of updates, or the bucket that the resolver answers for, is gone or was recreated. That the
-// broker cannot be asked now is no error. It needs no lock.
+// CheckStore returns an error if the table of updates or the stream of answers is gone or was recreated, or if the
+// state bucket is gone. It is no error if the broker cannot be asked now. CheckStore needs no lock.
 func (b *Rebuilder) CheckStore(ctx context.Context) error {
 	now, err := topology.Identity(ctx, b.conn.JS, topology.StreamUpdates)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

@@ -1,5 +1,5 @@
-// Package release publishes what follows from the latest events of workers, as soon as the entries that concern them are read and
-// AtHoc has room; see package coalesce.
+// Package release publishes what follows from the latest events of workers, as soon as the entries that concern them
+// are read and AtHoc has room; see package coalesce.
 package release
 
 import (
@@ -13,28 +13,29 @@ import (
 	"bobosync/services/resolver/internal/store"
 )
 
-// silence is the time without entries after which nothing more is expected of a file that was read in part, or of a backlog. The rest of a
-// file that changed while it was read never comes.
+// silence is the time without entries after which no more are expected of a file that was read in part, or of a
+// backlog. The rest of a file that changed while it was read never arrives.
 const silence = 10 * time.Second
 
-// lotGap is the same for the rest of a lot of files: its end is not announced if the last of them have no entries.
+// lotGap is the corresponding time for the rest of a lot of files: the end of a lot is not announced if its last files
+// have no entries.
 const lotGap = 2 * time.Second
 
 // Releaser publishes for the workers of a roster. Callers of its methods must hold the roster's lock.
 type Releaser struct {
 	roster *roster.Roster
 	meter  *demand.Meter
-	// partial are the files that were read in part, and when the last part came.
+	// partial has the files that were read in part, and when the last part of each arrived.
 	partial map[string]time.Time
 	// ahead is as in coalesce.Entries.
 	ahead map[string]bool
-	// read and behind are as in coalesce.Entries, and came is when the last entries came.
+	// read and behind are as in coalesce.Entries, and came is when the last entries arrived.
 	read   uint64
 	behind bool
 	came   time.Time
 	// due: something has changed since all unresolved workers were last checked.
 	due bool
-	// queue are the workers who waited for room then and were not taken since.
+	// queue has the workers who waited for room at that check and have not been taken since.
 	queue *coalesce.Queue
 }
 
@@ -43,7 +44,8 @@ func New(r *roster.Roster, meter *demand.Meter) *Releaser {
 	return &Releaser{roster: r, meter: meter, partial: map[string]time.Time{}, ahead: map[string]bool{}, due: true, queue: coalesce.NewQueue(nil)}
 }
 
-// Part notes that a part of a file was read; last: it was the last one; ahead: files that lay there with it come next.
+// Part notes that a part of a file was read. last: it was the last part. ahead: files that lay in the input directory
+// with it come next.
 func (x *Releaser) Part(file string, last, ahead bool) {
 	switch {
 	case !last:
@@ -59,20 +61,21 @@ func (x *Releaser) Part(file string, last, ahead bool) {
 	delete(x.partial, file)
 }
 
-// Reached notes how far the entries have been read, and how many are left to read. It is to be called before the workers are saved.
+// Reached notes how far the entries have been read, and how many are left to read. It must be called before the workers
+// are saved.
 func (x *Releaser) Reached(sequence, left uint64) {
 	x.read, x.behind, x.came = max(x.read, sequence), left > 0, time.Now()
 	x.roster.Backlog = x.read + left
 	x.due = true
 }
 
-// Wake makes all unresolved workers be checked again: some were let through.
+// Wake makes the next Due or Release check all unresolved workers again, because some were let through.
 func (x *Releaser) Wake() { x.due = true }
 
-// Soon reports whether a worker waits for room that there may be within less than a moment.
+// Soon reports whether workers wait for room and there may be some soon (see demand.Meter.Soon).
 func (x *Releaser) Soon() bool { return x.queue.Len() > 0 && x.meter.Soon() }
 
-// entries returns how far the entries are read.
+// entries returns how far the entries have been read.
 func (x *Releaser) entries() coalesce.Entries {
 	x.behind = x.behind && time.Since(x.came) < silence
 	maps.DeleteFunc(x.partial, func(_ string, came time.Time) bool { return time.Since(came) >= silence })
@@ -91,7 +94,8 @@ func (x *Releaser) entries() coalesce.Entries {
 	return e
 }
 
-// Due does what is due without a batch of entries: there is room, or the rest of a file has not come for long.
+// Due does what is due without a batch of entries, because there is room, or because the rest of a file has not arrived
+// for long.
 func (x *Releaser) Due(ctx context.Context) (*roster.Changeset, error) {
 	partial, ahead, behind := len(x.partial), len(x.ahead), x.behind
 	e := x.entries()
@@ -103,7 +107,8 @@ func (x *Releaser) Due(ctx context.Context) (*roster.Changeset, error) {
 	return x.release(ctx)
 }
 
-// Release publishes for all workers who wait for nothing else, as far as there is room, and returns what it published.
+// Release publishes for all workers who wait for nothing else, up to the room that there is, and returns what it
+// published.
 func (x *Releaser) Release(ctx context.Context) (*roster.Changeset, error) {
 	x.due = true
 	return x.release(ctx)
@@ -143,7 +148,7 @@ func (x *Releaser) release(ctx context.Context) (*roster.Changeset, error) {
 	return &c, nil
 }
 
-// resolve decides for all who wait for nothing else, and queues those who wait for room.
+// resolve decides for all workers who wait for no more entries, and queues those who wait for room.
 func (x *Releaser) resolve(v store.View, c *roster.Changeset) error {
 	var candidates []coalesce.Candidate
 	e := x.entries()
@@ -174,7 +179,7 @@ func (x *Releaser) resolve(v store.View, c *roster.Changeset) error {
 	return nil
 }
 
-// sendSome adds the updates of as many of those who wait as there is room for.
+// sendSome adds the updates of queued workers, as many as there is room for.
 func (x *Releaser) sendSome(ctx context.Context, v store.View, c *roster.Changeset) error {
 	if x.queue.Len() == 0 {
 		return nil
@@ -187,7 +192,7 @@ func (x *Releaser) sendSome(ctx context.Context, v store.View, c *roster.Changes
 
 	for _, one := range x.queue.Take(room - len(c.Updates)) {
 		if u := x.roster.Unresolved[one.Employee]; u == nil || !u.Queued {
-			x.due = x.due || u != nil // it has changed meanwhile, and is to be checked again
+			x.due = x.due || u != nil // the worker has changed meanwhile, and must be checked again
 			continue
 		}
 

@@ -10,7 +10,8 @@ import (
 	"bobosync/services/resolver/internal/roster"
 )
 
-// TestALotOfFilesIsReadFirst: who became unresolved in it is held until its end, or until nothing more comes; nobody for a second lot.
+// TestALotOfFilesIsReadFirst: a worker who became unresolved in a lot is held until its end, or until nothing more
+// arrives; nobody is held for a second lot.
 func TestALotOfFilesIsReadFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

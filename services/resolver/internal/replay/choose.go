@@ -1,6 +1,6 @@
 package replay
 
-// This file chooses the workers of a replay.
+// Choosing the workers of a replay.
 
 import (
 	"context"
@@ -17,11 +17,11 @@ import (
 	"bobosync/shared/topology"
 )
 
-// choice is how the workers of a replay are chosen.
+// choice says which workers a replay takes.
 type choice struct {
 	what  string
 	takes func(employee, user string, w latest.Worker) bool
-	// entries counts the entries that were read to choose.
+	// entries counts the entries that were read for the choice.
 	entries int
 }
 
@@ -72,7 +72,8 @@ func choose(ctx context.Context, js jetstream.JetStream, req control.ReplayReque
 	}
 }
 
-// chooseByEntries takes the workers who have one of the entries that the broker still keeps, and those for whom also does.
+// chooseByEntries takes the workers of those entries that the broker still keeps, and the workers for whom also returns
+// true.
 func chooseByEntries(ctx context.Context, js jetstream.JetStream, what string, from bus.ReadFrom,
 	also func(latest.Worker) bool,
 ) (choice, error) {

@@ -16,20 +16,20 @@ import (
 	"bobosync/shared/event"
 )
 
-// Replayer replays the statuses of a roster's workers, in parts for which there is room, so that a new event never waits behind
-// all of it.
+// Replayer replays the statuses of a roster's workers, in parts as there is room, so that a new event never waits for
+// the whole replay.
 type Replayer struct {
 	js     jetstream.JetStream
 	roster *roster.Roster
 	meter  *demand.Meter
 }
 
-// New returns a replayer for the session that begins.
+// New returns a replayer for a new session.
 func New(js jetstream.JetStream, r *roster.Roster, meter *demand.Meter) *Replayer {
 	return &Replayer{js: js, roster: r, meter: meter}
 }
 
-// Begin marks the chosen workers; from then on the replay goes on over restarts.
+// Begin marks the chosen workers. From then on the replay continues across restarts.
 func (p *Replayer) Begin(ctx context.Context, req control.ReplayRequest) (control.ReplayState, error) {
 	chosen, err := choose(ctx, p.js, req)
 	if err != nil {
@@ -85,7 +85,8 @@ func (p *Replayer) Begin(ctx context.Context, req control.ReplayRequest) (contro
 	return state, nil
 }
 
-// Forecast returns whom a replay would send, and marks nobody. It does not read entries for that, which takes long.
+// Forecast returns what a replay would send, and marks no worker. A choice by entries has no forecast, since reading
+// them takes long.
 func (p *Replayer) Forecast(ctx context.Context, req control.ReplayRequest) (control.ReplayState, error) {
 	if req.DryRun || !req.EntriesSince.IsZero() {
 		return control.ReplayState{}, nil
@@ -96,7 +97,7 @@ func (p *Replayer) Forecast(ctx context.Context, req control.ReplayRequest) (con
 	return p.Begin(ctx, req)
 }
 
-// Next publishes the next part of each replay, as far as there is room.
+// Next publishes the next part of each replay, if there is room for it.
 func (p *Replayer) Next(ctx context.Context) error {
 	p.roster.Lock()
 	defer p.roster.Unlock()
@@ -134,7 +135,7 @@ func (p *Replayer) next(ctx context.Context, id string, left map[string]struct{}
 			}
 
 			if w.Unresolved {
-				continue // a newer event is being resolved: it is sent by itself, once
+				continue // a newer event is being resolved, and is sent by itself, once
 			}
 
 			sent := c.Again(w, func(w *latest.Worker) *event.Update {
@@ -173,7 +174,8 @@ func (p *Replayer) next(ctx context.Context, id string, left map[string]struct{}
 	return nil
 }
 
-// end returns the record of a replay that ends now; nil if so many replays were begun since that it was dropped.
+// end returns the record of a replay that ends now; nil if the record was dropped because so many replays were begun
+// since.
 func (p *Replayer) end(id string, stopped bool) (*control.ReplayState, error) {
 	all, err := p.roster.Store.Replays()
 	if err != nil {
@@ -260,7 +262,7 @@ func (p *Replayer) List() ([]control.ReplayState, error) {
 
 	all, err := p.roster.Store.Replays()
 	if all == nil {
-		all = []control.ReplayState{} // JSON's null is no list
+		all = []control.ReplayState{} // not nil, which JSON would write as null
 	}
 
 	for i := range all {
@@ -307,7 +309,7 @@ func (p *Replayer) ForecastRequeue(_ context.Context, req control.RequeueRequest
 	return p.again(req.Update, &c)
 }
 
-// again decides what becomes of a dead update. The roster is locked.
+// again decides what becomes of a dead update. The caller must hold the roster's lock.
 func (p *Replayer) again(u event.Update, c *roster.Changeset) (answer control.RequeueAnswer, err error) {
 	r := p.roster
 

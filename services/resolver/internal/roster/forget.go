@@ -1,7 +1,7 @@
 package roster
 
-// This file keeps workers who may be invented from filling the store: those who have no AtHoc user, and of whom nothing but the latest
-// event is known. A row with an invented employee id is a valid one.
+// This file keeps strangers from filling the store: workers who have no AtHoc user, and of whom nothing but the latest
+// event is known. They may be invented, since a row with any employee id is a valid one.
 
 import (
 	"context"
@@ -15,16 +15,16 @@ import (
 // forgetPart is how many workers are forgotten in one transaction.
 const forgetPart = 5_000
 
-// CrowdedWithStrangers reports whether so many strangers are known that some have to be forgotten.
+// CrowdedWithStrangers reports whether there are so many strangers that some have to be forgotten.
 func (r *Roster) CrowdedWithStrangers() bool { return r.Stats.Strangers() > r.MaxStrangers }
 
-// Forget drops strangers: those whose event is older than any that is ever sent, and the oldest if there are too many. Should the
-// latter get a user, the files have to be read again; see MayHaveForgotten.
+// Forget drops strangers: those whose event is too old to be sent ever, and the oldest ones if there are too many. If
+// one of the latter gets a user later, the files have to be read again; see MayHaveForgotten.
 func (r *Roster) Forget(ctx context.Context) error {
 	var times []int64
 	err := r.View(func(v store.View) error {
 		if r.Stats.Strangers() == 0 && v.Workers() <= r.MaxStrangers {
-			return nil // not worth the reading
+			return nil // not worth reading all workers
 		}
 
 		return v.EachWorker(ctx, func(_ string, w latest.Worker) error {
@@ -44,7 +44,7 @@ func (r *Roster) Forget(ctx context.Context) error {
 	stale, _ := slices.BinarySearch(times, old)
 	surplus := 0
 	if len(times) > r.MaxStrangers {
-		surplus = len(times) - r.MaxStrangers*3/4 // some room, so that it is not done for each of them
+		surplus = len(times) - r.MaxStrangers*3/4 // leave some room, so that this is not done for each new stranger
 	}
 
 	forget := max(stale, surplus)
@@ -58,8 +58,8 @@ func (r *Roster) Forget(ctx context.Context) error {
 	return r.forgetUntil(ctx, last, forget-first, old)
 }
 
-// forgetUntil drops the strangers whose event is older than last, and so many of those whose event is of that second. Those older
-// than old never matter again.
+// forgetUntil drops the strangers whose event is older than last, and ofLast of those whose event is of that very
+// second. Events older than old never matter again. All times are in Unix seconds.
 func (r *Roster) forgetUntil(ctx context.Context, last int64, ofLast int, old int64) error {
 	newest, err := r.Store.Forgotten()
 	if err != nil {
@@ -101,7 +101,8 @@ func (r *Roster) forgetUntil(ctx context.Context, last int64, ofLast int, old in
 	}
 }
 
-// MayHaveForgotten reports whether a worker to whom next gives the first user may have been forgotten while it still mattered.
+// MayHaveForgotten reports whether a worker to whom next gives a first user may have been forgotten while the worker's
+// event still mattered.
 func (r *Roster) MayHaveForgotten(v store.View, next *mapping.Index) (bool, error) {
 	newest, err := r.Store.Forgotten()
 	if err != nil || newest == 0 || newest < r.Rules.StaleBefore(r.Now()) {

@@ -30,7 +30,7 @@ func TestForget(t *testing.T) {
 		most     int
 		lifetime time.Duration
 		kept     []string
-		// forgot: somebody was forgotten who might be wanted.
+		// forgot: somebody was forgotten whose event might still matter.
 		forgot bool
 	}{
 		"few of them": {map[string]latest.Worker{"1": {Latest: at(1), Unmapped: true}}, 1, 24 * time.Hour, []string{"1"}, false},
@@ -86,7 +86,7 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// TestForgettingIsLinear: what it costs grows with the workers, not with their square.
+// TestForgettingIsLinear: the cost grows with the number of workers, not with its square.
 func TestForgettingIsLinear(t *testing.T) {
 	cost := func(n int) float64 {
 		s, err := store.Open(filepath.Join(t.TempDir(), "resolver.db"), slog.New(slog.DiscardHandler))

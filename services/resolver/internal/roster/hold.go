@@ -1,6 +1,6 @@
 package roster
 
-// This file asks the guard about what is about to be published: the one place in which all updates pass it.
+// This file asks the guard about what is about to be published. All updates pass through here.
 
 import (
 	"slices"
@@ -12,8 +12,8 @@ import (
 	"bobosync/shared/topology"
 )
 
-// hold removes from a changeset what has to wait for a person; it is nil if no status changes. What is held is saved with the
-// intents of the rest, its rows are not settled.
+// hold asks the guard, and removes from a changeset what has to wait for a person. It returns nil if no status changes.
+// What is held is saved with the intents of the rest, and its rows are not settled.
 func (r *Roster) hold(c *Changeset) *hold.Answer {
 	var changes []hold.Change
 	for i := range c.Updates {
@@ -46,10 +46,11 @@ func (r *Roster) hold(c *Changeset) *hold.Answer {
 	return answer
 }
 
-// change is what an update changes for its user; false if nothing, or if it was decided by a person.
+// change returns what an update changes for its user; false if the guard does not count it, or if a person has approved
+// it.
 func (r *Roster) change(c *Changeset, u *event.Update) (hold.Change, bool) {
 	ch := hold.Change{Employee: u.Employee, User: u.User, At: u.At}
-	if u.Employee == "" { // stale duty of a user without a known worker
+	if u.Employee == "" { // stale duty of an unmanaged user
 		ch.Kind = r.Holds.Guard.Clearing("", r.Now())
 		return ch, !r.Holds.Groups.OfUser(u.User, u.At).Is(guard.Approved)
 	}
@@ -62,12 +63,13 @@ func (r *Roster) change(c *Changeset, u *event.Update) (hold.Change, bool) {
 	return ch, is
 }
 
-// Kind is the kind of change that an update makes to what AtHoc was sent for its worker, who is as before it; false if none that the guard
-// counts. clearing is the kind of clearing duty for its age.
+// Kind returns the kind of change that an update makes to what AtHoc was sent for its worker; false if it is none that
+// the guard counts. w is the worker before the update, and clearing is the kind to return for clearing duty for its
+// age.
 func Kind(w *latest.Worker, u *event.Update, clearing guard.Kind) (guard.Kind, bool) {
 	switch sentOn := w.SentOn(); {
-	case w.Passed, w.Sent != nil && topology.NormalUsername(w.Sent.User) != topology.NormalUsername(u.User): // another user's status is not this one's
-		return "", false
+	case w.Passed, w.Sent != nil && topology.NormalUsername(w.Sent.User) != topology.NormalUsername(u.User):
+		return "", false // approved; or another user's status, which says nothing about this one's
 	case sentOn && !u.On && w.Latest.On:
 		return clearing, true
 	case sentOn && !u.On:

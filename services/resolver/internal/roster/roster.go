@@ -1,5 +1,6 @@
-// Package roster holds what is known of all workers: the state store, what is left to do for whom, and the mapping in force. All
-// work on workers ends in its Commit, which saves, publishes and saves again in the order that survives a crash.
+// Package roster holds what is known of all workers: the state store, what is left to do for each worker, and the
+// mapping in force. All work on workers ends in Roster.Commit, which saves, publishes and saves again in the order that
+// survives a crash.
 package roster
 
 import (
@@ -22,47 +23,49 @@ import (
 	"bobosync/shared/mapping"
 )
 
-// Roster is the workers. A goroutine that changes anything holds its lock for the whole piece of work, so that they run one after
-// the other; the lock guards the fields below it.
+// Roster is all workers. A goroutine that changes anything holds the lock for its whole piece of work, so that pieces
+// of work run one after the other. The lock guards the fields below it.
 type Roster struct {
 	Store *store.Store
 	Rules latest.Rules
-	// MaxStrangers is how many workers are kept of whom nothing but the latest event is known, and who have no AtHoc user.
+	// MaxStrangers is how many strangers are kept: workers without an AtHoc user, of whom nothing but the latest event
+	// is known.
 	MaxStrangers int
 	Now          func() time.Time
 	Log          *slog.Logger
 	Metrics      *metrics.Set
 	// Stats counts the workers. It needs no lock.
 	Stats stats.Stats
-	// mapping is the one in force. It can be read without the lock, and is stored under it.
+	// mapping is the mapping in force. It can be read without the lock, and is stored under it.
 	mapping atomic.Pointer[mapping.Index]
 
 	sync.Mutex
 	// Out publishes, in the current session.
 	Out *outbox.Outbox
-	// Unresolved are the workers of whose latest event it has not been decided what follows.
+	// Unresolved has the workers for whom we have not decided yet what follows from the latest event, except those in
+	// holds.
 	Unresolved map[string]*Unresolved
-	// InDoubt are the workers whose last status is to be resent, and from when on (in Unix seconds).
+	// InDoubt has the workers whose last status must be resent, and from when on (in Unix seconds).
 	InDoubt map[string]int64
-	// Replaying are the workers whose status a replay still has to send again, by replay.
+	// Replaying has the workers whose status a replay still has to send again, by replay.
 	Replaying map[string]map[string]struct{}
 	// Backlog is the sequence of the last entry in the stream at the last check.
 	Backlog uint64
 	// Lot numbers the lot of files that is being read; see coalesce.
 	Lot uint64
-	// Recovered: the state store is complete. Before, nothing is published.
+	// Recovered: the state store is complete. Until it is, nothing is published.
 	Recovered bool
 	// HoldOff is until when nothing is published after the broker's store was lost, by the monotonic clock.
 	HoldOff time.Time
-	// Holds decides which changes wait for a person, and knows whose do.
+	// Holds decides which changes wait for a person, and knows whose changes do.
 	Holds *hold.State
 	// Hit is called before each step that leaves something behind: a test ends the process there, as a crash would.
 	Hit func() error
-	// Guard returns an error if nothing may be published to the table of updates as it is now.
+	// Guard returns an error if nothing may be published to the table of updates in its present state.
 	Guard func(ctx context.Context) error
 }
 
-// Unresolved is what is kept in memory of a worker until the latest event is resolved.
+// Unresolved is what is kept in memory of a worker until the worker's latest event is resolved.
 type Unresolved struct {
 	// File is the latest event's, and Rank its time.
 	File string
@@ -71,21 +74,21 @@ type Unresolved struct {
 	Until uint64
 	// Lot is the lot of files that was being read then.
 	Lot uint64
-	// Replaces: an update of the worker is out and not answered, so that a newer one takes its place in the table.
+	// Replaces: an update of the worker is out and not answered, so a newer one takes its place in the table.
 	Replaces bool
 	// Queued: an update follows, and waits until AtHoc has room for it.
 	Queued bool
-	// record is the worker as saved; nil if it is to be read from the store.
+	// record is the worker as saved; nil if it must be read from the store.
 	record *latest.Worker
 }
 
-// ErrRebuilding refuses what needs a state store that is complete, and a broker's store that can be relied on.
+// ErrRebuilding refuses what needs a complete state store and a broker's store that can be relied on.
 var ErrRebuilding = control.Refuse("the resolver is still making good what was lost; try again in a minute")
 
 // maxRecords is how many records of unresolved workers are kept in memory.
 const maxRecords = 50_000
 
-// Load finds the workers for whom a former run left something to do.
+// Load finds the workers for whom an earlier run left something to do.
 func (r *Roster) Load(ctx context.Context) error {
 	r.Unresolved, r.InDoubt, r.Replaying = map[string]*Unresolved{}, map[string]int64{}, map[string]map[string]struct{}{}
 
@@ -111,7 +114,7 @@ func (r *Roster) Load(ctx context.Context) error {
 	r.mapping.Store(mapping.NewIndex(snapshot, users))
 	r.Stats.Begin(r.Mapping(), r.Recovered)
 
-	if err := r.Forget(ctx); err != nil { // first, since more of them may be there than fit into memory
+	if err := r.Forget(ctx); err != nil { // first, since there may be more of them than fit into memory
 		return err
 	}
 
@@ -130,17 +133,17 @@ func (r *Roster) Load(ctx context.Context) error {
 	replays, err := r.Store.Replays()
 	for _, state := range replays {
 		if state.Ended.IsZero() && r.Replaying[state.ID] == nil {
-			r.Replaying[state.ID] = map[string]struct{}{} // newer events have sent all of it: it only has to be closed
+			r.Replaying[state.ID] = map[string]struct{}{} // newer events have sent all of it: the replay only has to be closed
 		}
 	}
 
 	return err
 }
 
-// Mapping is the mapping in force.
+// Mapping returns the mapping in force.
 func (r *Roster) Mapping() *mapping.Index { return r.mapping.Load() }
 
-// SetMapping puts a mapping in force that the store holds.
+// SetMapping puts a mapping in force that the store already holds.
 func (r *Roster) SetMapping(m *mapping.Index) {
 	r.mapping.Store(m)
 	r.Stats.Remap(m)
@@ -160,8 +163,8 @@ func (r *Roster) Worker(v store.View, employee string) (latest.Worker, error) {
 	return v.Worker(employee)
 }
 
-// Resolve decides what follows from the latest event of a worker who has been saved as unresolved, and adds that. It returns false
-// and adds nothing if an update follows and there is no room for one.
+// Resolve decides what follows from the latest event of a worker who was saved as unresolved, and adds that to c. If an
+// update follows and there is no room for one, it adds nothing and returns false.
 func (r *Roster) Resolve(c *Changeset, employee string, w latest.Worker, room bool) bool {
 	user, before := r.Mapping().User(employee), w
 
@@ -188,7 +191,7 @@ func (r *Roster) Resolve(c *Changeset, employee string, w latest.Worker, room bo
 	return true
 }
 
-// reason is why an update of an unresolved worker is published; lost is whether the broker's store was lost.
+// reason returns why an update of an unresolved worker is published; lost says that the broker's store was lost.
 func reason(w latest.Worker, user string, lost bool) event.Reason {
 	switch {
 	case lost:
@@ -200,8 +203,9 @@ func reason(w latest.Worker, user string, lost bool) event.Reason {
 	}
 }
 
-// Commit asks the guard, saves what is held and what is about to be published, publishes it, and saves that it was, in that order: a crash
-// in between repeats work and changes nothing. An update may only come from an event that was saved before.
+// Commit asks the guard, saves what is held and what is about to be published, publishes it, and saves that it was
+// published. In this order, a crash in between repeats work and changes nothing else. An update may only come from an
+// event that was saved before.
 func (r *Roster) Commit(ctx context.Context, c *Changeset) error {
 	answer := r.hold(c)
 	first := store.Change{Workers: c.intents}
@@ -252,7 +256,7 @@ func (r *Roster) Commit(ctx context.Context, c *Changeset) error {
 	}
 
 	if len(c.Updates) > 0 {
-		ctx = context.WithoutCancel(ctx) // else they would be published again at the next start
+		ctx = context.WithoutCancel(ctx) // otherwise they would be published again at the next start
 	}
 
 	return r.Save(ctx, c.Change)
@@ -290,7 +294,7 @@ func (r *Roster) Save(ctx context.Context, change store.Change) error {
 	return nil
 }
 
-// note notes what is left to do for a worker, as it was saved.
+// note records what is left to do for a worker, as it was saved.
 func (r *Roster) note(employee string, w latest.Worker) {
 	r.Stats.Note(employee, w)
 	r.Holds.Note(employee, w)
@@ -326,7 +330,7 @@ func (r *Roster) noteUnresolved(employee string, w latest.Worker) {
 	u := r.Unresolved[employee]
 	if u == nil {
 		u = &Unresolved{Until: r.Backlog, Lot: r.Lot}
-		r.Unresolved[strings.Clone(employee)] = u // it may be a part of a whole message
+		r.Unresolved[strings.Clone(employee)] = u // it may share the memory of a whole message
 	}
 
 	u.File, u.Rank, u.Replaces, u.Queued, u.record = w.Latest.File, w.Latest.Version.Rank, w.Unconfirmed() && !w.Sending, false, nil

@@ -2,7 +2,7 @@ package roster
 
 import "bobosync/shared/event"
 
-// RowOutcomes gathers rows by file and outcome.
+// RowOutcomes collects rows by file and outcome.
 type RowOutcomes map[rowKey]*event.RowSet
 
 type rowKey struct {
@@ -32,16 +32,16 @@ func (r RowOutcomes) Count() int {
 	return rows
 }
 
-// ackBytes bounds the text of rows in one acknowledgement, well below the broker's limit of 1 MB for a message.
+// ackBytes bounds the text of the rows in one acknowledgement, well below the broker's limit of 1 MB for a message.
 const ackBytes = 256 << 10
 
-// acks cuts the rows into messages of a size that the broker takes.
+// acks divides the rows into messages of a size that the broker accepts.
 func (r RowOutcomes) acks(from string) []event.Acks {
 	var out []event.Acks
 	size := ackBytes
 	for k, set := range r {
 		for _, part := range set.Split(ackBytes) {
-			text, _ := part.MarshalText() // it has no error to return
+			text, _ := part.MarshalText() // it never returns an error
 
 			cost := len(text) + len(k.file) + 50
 			if size+cost > ackBytes {

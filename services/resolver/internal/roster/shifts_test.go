@@ -18,17 +18,18 @@ import (
 	"bobosync/shared/mapping"
 )
 
-// This file lets weeks of shifts pass through the resolver's decisions, without a store and a broker.
+// This file sends weeks of shifts through the resolver's decisions, without a store or a broker.
 
 const (
 	teams    = 5
 	teamSize = 84
 	dayStaff = 80
-	files    = 5 * time.Minute // an export each
+	files    = 5 * time.Minute // the time between two exports
 )
 
-// site is a resolver's roster with made-up shifts: five teams that work late, early (after a short night) and night, and have two days off;
-// and day staff. At weekends and on the bank holiday half of them work, and no day staff.
+// site is a resolver's roster with made-up shifts. There are five teams, who work late, early (after a short night) and
+// night shifts and then have two days off, and there is day staff. At weekends and on the bank holiday half of the
+// teams' members work, and no day staff.
 type site struct {
 	*Roster
 	rnd      *rand.Rand
@@ -36,11 +37,11 @@ type site struct {
 	zone     *time.Location
 	holiday  time.Time
 	workers  map[string]latest.Worker
-	bookings map[int64][]event.Entry // what the export of that moment holds
+	bookings map[int64][]event.Entry // what the export of each moment contains
 	order    int64
-	off      int // who went off since it was set to 0
+	off      int // how many went off since it was set to 0
 	last     []event.Entry
-	duty     map[string]int64 // since when AtHoc shows whom on duty
+	duty     map[string]int64 // since when AtHoc shows each worker on duty
 }
 
 func newSite(t *testing.T, seed uint64, begin, holiday time.Time) *site {
@@ -63,7 +64,7 @@ func newSite(t *testing.T, seed uint64, begin, holiday time.Time) *site {
 	return s
 }
 
-// copy returns a site that goes on by itself from here.
+// copy returns an independent site that goes on from here.
 func (s *site) copy(t *testing.T, seed uint64) *site {
 	c := newSite(t, seed, s.clock, s.holiday)
 	c.workers, c.bookings, c.duty, c.order, c.last = maps.Clone(s.workers), maps.Clone(s.bookings), maps.Clone(s.duty), s.order, slices.Clone(s.last)
@@ -78,7 +79,7 @@ func (s *site) copy(t *testing.T, seed uint64) *site {
 	return c
 }
 
-// plan writes down the bookings of the shifts that begin on a day.
+// plan notes the bookings of the shifts that begin on a day.
 func (s *site) plan(day time.Time) {
 	few := day.Weekday() == time.Saturday || day.Weekday() == time.Sunday || day.Equal(s.holiday)
 	at := func(hour, from, to int) time.Time {
@@ -86,13 +87,13 @@ func (s *site) plan(day time.Time) {
 	}
 
 	shift := func(worker, begin, end int) {
-		if few && s.rnd.IntN(2) == 0 || s.rnd.IntN(20) == 0 { // fewer work, or somebody is ill
+		if few && s.rnd.IntN(2) == 0 || s.rnd.IntN(20) == 0 { // fewer people work, or somebody is ill
 			return
 		}
 
 		s.book(worker, at(begin, -15, 3), true)
 
-		if s.rnd.IntN(200) > 0 { // else it is forgotten
+		if s.rnd.IntN(200) > 0 { // otherwise the worker forgets it
 			s.book(worker, at(end, 0, 14), false)
 		}
 	}
@@ -118,7 +119,8 @@ func (s *site) book(worker int, at time.Time, on bool) {
 	s.bookings[export] = append(s.bookings[export], event.Entry{Employee: fmt.Sprint(worker), At: at.Unix(), On: on})
 }
 
-// pass lets time pass until a moment, with an export each five minutes if the feed lives, and the janitor's look.
+// pass lets time pass until a moment, with an export every five minutes if the feed is alive, and the janitor looking
+// for stale duty.
 func (s *site) pass(until time.Time, feed bool) {
 	for ; s.clock.Before(until); s.clock = s.clock.Add(files) {
 		if local := s.clock.In(s.zone); local.Hour() == 0 && local.Minute() == 0 {
@@ -163,7 +165,7 @@ func (s *site) export(entries ...event.Entry) {
 	s.commit(&c)
 }
 
-// clean does what the janitor's look at stale duty leads to.
+// clean does what the janitor's search for stale duty leads to.
 func (s *site) clean() {
 	c := NewChangeset()
 	for employee, at := range s.duty {
@@ -220,7 +222,8 @@ func (s *site) commit(c *Changeset) {
 
 func (s *site) held() (users int) { return s.Holds.Facts(s.clock).Users() }
 
-// TestWeeksOfShiftsTripNothing: two weeks of history, and eight in which it holds, with both changes of summer time and a bank holiday.
+// TestWeeksOfShiftsTripNothing: two weeks of history are followed by eight in which the guard holds, with both changes
+// of the clocks and a bank holiday.
 func TestWeeksOfShiftsTripNothing(t *testing.T) {
 	t.Parallel()
 
@@ -249,7 +252,7 @@ func TestWeeksOfShiftsTripNothing(t *testing.T) {
 	}
 }
 
-// TestMistakesAreHeld: each of five mistakes, in 50 seeds, is held before more went off than may.
+// TestMistakesAreHeld: each of five mistakes, with 50 seeds, is held before more users went off than may.
 func TestMistakesAreHeld(t *testing.T) {
 	t.Parallel()
 
@@ -301,8 +304,8 @@ func TestMistakesAreHeld(t *testing.T) {
 	for seed := range uint64(50) {
 		begin := time.Date(2026, 5, 9, 0, 0, 0, 0, zone)
 		played := newSite(t, seed, begin, time.Time{})
-		played.Holds.Load(guard.History{Since: begin.AddDate(0, 0, -5)}, nil) // it begins to hold after nine days
-		day := begin.AddDate(0, 0, 10+played.rnd.IntN(4))                     // a working day after another one, between the changes of shift
+		played.Holds.Load(guard.History{Since: begin.AddDate(0, 0, -5)}, nil) // the guard begins to hold after nine days
+		day := begin.AddDate(0, 0, 10+played.rnd.IntN(4))                     // a working day after another, between changes of shift
 		played.pass(time.Date(day.Year(), day.Month(), day.Day(), 11, played.rnd.IntN(12)*5, 0, 0, zone), true)
 		require.Zero(t, played.held(), "seed %d", seed)
 
@@ -325,12 +328,12 @@ func TestMistakesAreHeld(t *testing.T) {
 	})
 }
 
-// onDuty lists whom AtHoc was sent to be on duty.
+// onDuty lists the workers whom AtHoc was last sent as on duty.
 func (s *site) onDuty() []string {
 	return slices.Sorted(maps.Keys(s.duty))
 }
 
-// since lists what was exported of the last hours.
+// since lists the entries of the last hours that were exported.
 func (s *site) since(ago time.Duration) (entries []event.Entry) {
 	for _, e := range s.last {
 		if e.At >= s.clock.Add(-ago).Unix() {

@@ -17,7 +17,7 @@ func TestDescribe(t *testing.T) {
 	rules := latest.Rules{Lifetime: 24 * time.Hour, Lateness: time.Minute}
 	at := func(hoursAgo int) time.Time { return now.Add(-time.Duration(hoursAgo) * time.Hour) }
 	text := func(hoursAgo int) string { return at(hoursAgo).Format("2006-01-02 15:04:05 MST") }
-	// sent is a worker whose event was sent then and not answered.
+	// sent returns a worker whose event was sent that long ago and was not answered.
 	sent := func(hoursAgo int, on bool, change ...func(*latest.Worker)) latest.Worker {
 		var w latest.Worker
 		w.Take(latest.Event{Version: event.Version{Rank: at(hoursAgo).Unix(), Sequence: 1, Row: 2}, File: "a", On: on, At: at(hoursAgo).Unix()}, false)

@@ -8,10 +8,10 @@ import (
 	"bobosync/shared/control"
 )
 
-// pairBytes is how much of a mapping goes into one answer, well below the broker's limit of 1 MB for a message.
+// pairBytes is the most bytes of a mapping in one answer, well below the broker's limit of 1 MB for a message.
 const pairBytes = 384 << 10
 
-// Mapping answers with a part of the mapping in force.
+// Mapping returns a part of the mapping in force.
 func Mapping(s *store.Store, req control.MappingListRequest) (control.MappingListAnswer, error) {
 	answer := control.MappingListAnswer{Pairs: []control.MappingPair{}}
 	text, size := strings.ToLower(req.Text), 0
@@ -22,7 +22,7 @@ func Mapping(s *store.Store, req control.MappingListRequest) (control.MappingLis
 			}
 
 			pair := control.MappingPair{Employee: employee, User: user}
-			data, _ := json.Marshal(pair) // two texts can always be written
+			data, _ := json.Marshal(pair) // two strings can always be encoded
 			if size += len(data) + 1; size > pairBytes && len(answer.Pairs) > 0 {
 				answer.Next = answer.Pairs[len(answer.Pairs)-1].Employee
 				return false

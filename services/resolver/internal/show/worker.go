@@ -26,7 +26,7 @@ import (
 const (
 	// maxEvents is the most events in an answer about a worker.
 	maxEvents = 50
-	// eventsTimeout is how long the entries that the broker keeps are searched for a worker.
+	// eventsTimeout is how long the entries that the broker keeps are searched for those of a worker.
 	eventsTimeout = 10 * time.Second
 )
 
@@ -73,8 +73,8 @@ func Worker(ctx context.Context, js jetstream.JetStream, r *roster.Roster, req c
 	return answer, err
 }
 
-// Find returns the worker and the user whom a text means: the employee id or a username of the mapping, or an employee id that nothing
-// but the past may know.
+// Find returns the worker and the user that a text names: the text is an employee id or a username of the mapping, or
+// an employee id that only the past may know.
 func Find(ctx context.Context, r *roster.Roster, text string) (employee, user string, err error) {
 	text = strings.TrimSpace(text)
 	err = r.View(func(v store.View) (err error) {
@@ -88,7 +88,7 @@ func Find(ctx context.Context, r *roster.Roster, text string) (employee, user st
 	return employee, r.Mapping().User(employee), err
 }
 
-// findWorker returns the employee id that a text means: itself, or that of the user with this name.
+// findWorker returns the employee id that a text names: the text itself, or the employee id of the user with this name.
 func findWorker(ctx context.Context, v store.View, r *roster.Roster, text string) (string, error) {
 	if text == "" {
 		return "", control.Refuse("name a worker by employee id or AtHoc username")
@@ -107,7 +107,7 @@ func findWorker(ctx context.Context, v store.View, r *roster.Roster, text string
 		return employee, nil
 	}
 
-	// A user who is not mapped any more may have been mapped.
+	// A user who is no longer mapped may have been mapped earlier.
 	former := ""
 	err = v.EachWorker(ctx, func(employee string, w latest.Worker) error {
 		if w.Sent != nil && topology.NormalUsername(w.Sent.User) == topology.NormalUsername(text) {
@@ -142,7 +142,7 @@ func workerStatuses(w latest.Worker) (sent, confirmed *control.WorkerStatus) {
 	return sent, confirmed
 }
 
-// publishedAt is when the user's update in the table was published; zero if that cannot be found out.
+// publishedAt returns when the user's update in the table was published; the zero time if that cannot be found out.
 func publishedAt(ctx context.Context, js jetstream.JetStream, user string) time.Time {
 	stream, err := js.Stream(ctx, topology.StreamUpdates)
 	if err != nil {
@@ -157,11 +157,12 @@ func publishedAt(ctx context.Context, js jetstream.JetStream, user string) time.
 	return m.Time
 }
 
-// moment writes a time for people, to the second as BOBO and AtHoc have it, in this machine's zone.
+// moment formats a time for people, to the second, as BOBO and AtHoc have it, in this machine's time zone.
 func moment(unix int64) string { return time.Unix(unix, 0).Format("2006-01-02 15:04:05 MST") }
 
-// describe says in a sentence what AtHoc should hold of a worker and how far that has come. user is the one of the mapping, and
-// published is when the last update was, if it waits for AtHoc's answer and that is known.
+// describe says in a sentence what AtHoc should hold of a worker and how far that has come. user is the worker's user
+// in the mapping. published is when the last update was published, if it waits for AtHoc's answer and that time is
+// known.
 func describe(w latest.Worker, user string, published, now time.Time, rules latest.Rules) string {
 	if !w.Known() {
 		return "BOBO has sent nothing about this worker so far, so nothing is sent to AtHoc"
@@ -186,7 +187,7 @@ func describe(w latest.Worker, user string, published, now time.Time, rules late
 	return what + "; " + progress(w, published, stale)
 }
 
-// progress says how far the latest status of a worker with a user has come.
+// progress says how far the latest status of a worker has come, for a worker who has a user.
 func progress(w latest.Worker, published time.Time, stale bool) string {
 	switch {
 	case w.Hold != nil:
@@ -236,8 +237,8 @@ func later(w latest.Worker) string {
 	}
 }
 
-// eventsOf finds a worker's events in the entries that the broker keeps, newest first. Partial: there was not enough
-// time for all of them.
+// eventsOf returns a worker's events from the entries that the broker keeps, newest first. partial says that there was
+// not enough time to read all entries.
 func eventsOf(ctx context.Context, js jetstream.JetStream, employee string) (events []control.WorkerEvent, partial bool, err error) {
 	bounded, cancel := context.WithTimeout(ctx, eventsTimeout)
 	defer cancel()
@@ -251,7 +252,7 @@ func eventsOf(ctx context.Context, js jetstream.JetStream, employee string) (eve
 
 	err = bus.Read(bounded, js, topology.StreamEntries, bus.ReadFrom{}, func(data []byte, subject string) {
 		var m event.Entries
-		// To decode all of it costs far more than to check whether the id is in it.
+		// Decoding a message costs far more than checking whether the id is in it.
 		if subject == topology.SubjectRecovered || !bytes.Contains(data, id) || event.Decode(data, &m) != nil {
 			return
 		}
@@ -269,13 +270,13 @@ func eventsOf(ctx context.Context, js jetstream.JetStream, employee string) (eve
 	return newest(found), err != nil, nil
 }
 
-// rowKey is a row: a file that was read again has its entries in the stream twice.
+// rowKey identifies a row: a file that was read again has its entries in the stream twice.
 type rowKey struct {
 	file string
 	row  int
 }
 
-// newest sorts events and cuts them off.
+// newest returns the newest maxEvents of the events, newest first.
 func newest(found map[rowKey]latest.Event) []control.WorkerEvent {
 	all := make([]latest.Event, 0, len(found))
 	for _, e := range found {

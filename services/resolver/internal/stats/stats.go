@@ -11,34 +11,36 @@ import (
 	"bobosync/shared/mapping"
 )
 
-// Stats counts the workers, in memory and under a lock of its own: it is asked for every second or two, also
-// while a large batch is being resolved. It is safe for concurrent use.
+// Stats counts the workers, in memory and under a lock of its own, since it is queried every second or two, even while
+// a large batch is being resolved. It is safe for concurrent use.
 type Stats struct {
 	mu      sync.Mutex
 	workers map[string]brief
-	// strangers counts those of them who are, and sentOn those whom AtHoc was sent to be on duty.
+	// strangers counts the workers who are strangers (see latest.Worker), and sentOn those whom AtHoc was last sent as
+	// on duty.
 	strangers, sentOn int
-	// mapping is the one in force.
+	// mapping is the mapping in force.
 	mapping *mapping.Index
-	// recovered: the state store is complete; recovering is since when it is not.
+	// recovered says that the state store is complete; recovering is since when it is not.
 	recovered  bool
 	recovering time.Time
 }
 
-// brief is what counts of one worker.
+// brief is what is counted of one worker.
 type brief struct {
-	// at is the latest event's time in Unix seconds, and on: it is a booking on.
+	// at is the latest event's time in Unix seconds; on says that the event is a booking on.
 	at int64
 	on bool
-	// mapped: the mapping in force has a user for the worker.
+	// mapped says that the mapping in force has a user for the worker.
 	mapped bool
-	// unresolved: it is held back. unconfirmed: the last update has no answer yet.
+	// unresolved says that the latest event is held back, but not for a person's decision; unconfirmed, that the last
+	// update has no answer yet.
 	unresolved, unconfirmed bool
-	// stranger is latest.Worker.Stranger, and sentOn is SentOn.
+	// stranger is latest.Worker.Stranger, and sentOn is latest.Worker.SentOn.
 	stranger, sentOn bool
 }
 
-// Begin forgets everything.
+// Begin forgets all workers, and sets the mapping in force and whether the state store is complete.
 func (s *Stats) Begin(m *mapping.Index, recovered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -47,7 +49,7 @@ func (s *Stats) Begin(m *mapping.Index, recovered bool) {
 	s.setRecovered(recovered)
 }
 
-// Note counts a worker as it was saved.
+// Note counts a worker in the state in which it was saved.
 func (s *Stats) Note(employee string, w latest.Worker) {
 	if !w.Known() {
 		s.Forget([]string{employee}) // its only event was rejected
@@ -65,7 +67,7 @@ func (s *Stats) Note(employee string, w latest.Worker) {
 	b.mapped = s.mapping.User(employee) != ""
 	before, there := s.workers[employee]
 	if !there {
-		employee = strings.Clone(employee) // it may be a part of a whole message
+		employee = strings.Clone(employee) // it may be a substring of a whole message, which it would keep in memory
 	}
 
 	s.workers[employee] = b
@@ -80,14 +82,14 @@ func number(is bool) int {
 	return 0
 }
 
-// Strangers counts the workers who may be invented.
+// Strangers returns the number of workers who may be invented.
 func (s *Stats) Strangers() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.strangers
 }
 
-// SentOn counts the workers whom AtHoc was told to be on duty.
+// SentOn returns the number of workers whom AtHoc was last sent as on duty.
 func (s *Stats) SentOn() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +120,7 @@ func (s *Stats) Remap(m *mapping.Index) {
 	}
 }
 
-// SetRecovered notes whether the state store is complete.
+// SetRecovered records whether the state store is complete.
 func (s *Stats) SetRecovered(recovered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,7 +136,8 @@ func (s *Stats) setRecovered(recovered bool) {
 	}
 }
 
-// Count adds everything up. A worker without a user waits for no confirmation: what was sent to a former user no longer counts.
+// Count adds everything up. A worker without a user does not wait for a confirmation: what was sent to a former user no
+// longer counts.
 func (s *Stats) Count(now time.Time, rules latest.Rules) control.ResolverState {
 	s.mu.Lock()
 	defer s.mu.Unlock()

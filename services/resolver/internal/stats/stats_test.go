@@ -11,7 +11,7 @@ import (
 	"bobosync/shared/mapping"
 )
 
-// BenchmarkState: it is asked every second or two, with as many workers as there may be.
+// BenchmarkState measures Count, which is called every second or two, with as many workers as there may be.
 func BenchmarkState(b *testing.B) {
 	var s Stats
 	users := map[string]string{}
@@ -36,7 +36,8 @@ func BenchmarkState(b *testing.B) {
 	}
 }
 
-// TestSinceWhenItIsNotComplete: a resolver that has run for days may have to read the files again, and that has not lasted for days then.
+// TestSinceWhenItIsNotComplete checks that a resolver that has run for days, and then has to read the files again,
+// reports only since when it does that.
 func TestSinceWhenItIsNotComplete(t *testing.T) {
 	t.Parallel()
 	var s Stats

@@ -14,8 +14,8 @@ import (
 	"bobosync/shared/erase"
 )
 
-// Erase deletes a worker, also from what is kept of mass changes; what is kept of replays names nobody. Then the file is rewritten, so
-// that no free page holds anything of him.
+// Erase deletes a worker, also from the holds; the records of replays name nobody. Then the file is rewritten, so that
+// no free page contains anything about the worker.
 func (s *Store) Erase(ctx context.Context, n erase.Names) error {
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		if err := tx.Bucket(workersBucket).Delete([]byte(n.Employee)); err != nil {
@@ -34,7 +34,8 @@ func (s *Store) Erase(ctx context.Context, n erase.Names) error {
 	return nil
 }
 
-// eraseFromHolds removes a person from the holds. They are not searched as texts: a number of a row may be somebody's id.
+// eraseFromHolds removes a person from the holds. They are not searched as text, since the number of a row may equal an
+// employee id.
 func eraseFromHolds(b *bbolt.Bucket, n erase.Names) error {
 	changed := map[string]any{}
 

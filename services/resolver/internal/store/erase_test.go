@@ -15,8 +15,8 @@ import (
 	"bobosync/shared/event"
 )
 
-// TestWhatIsKeptCanBeReadAfterAnErasure: an employee id that is a number stands as well in a set of rows, in a moment and in an id, where it
-// names nobody. The store must be readable afterwards, or the resolver could not start.
+// TestWhatIsKeptCanBeReadAfterAnErasure: an employee id that is a number may also occur in a set of rows, in a time and
+// in an id, where it names nobody. The store must be readable afterwards, or the resolver could not start.
 func TestWhatIsKeptCanBeReadAfterAnErasure(t *testing.T) {
 	t.Parallel()
 

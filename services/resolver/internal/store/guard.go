@@ -23,7 +23,7 @@ const (
 type GuardChange struct {
 	Since  time.Time
 	Recent []guard.Recent
-	// Hours are the changed ones; those earlier than Before are deleted.
+	// Hours are the changed hours; hours earlier than Before are deleted.
 	Hours  map[string]guard.Hour
 	Before string
 	// Groups are the changed holds.
@@ -77,7 +77,7 @@ func (s *Store) ForgetHold(id string) error {
 	return s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(guardBucket).Delete([]byte(holdPrefix + id)) })
 }
 
-// Guard returns the guard's state. known is false if there has never been one.
+// Guard returns the guard's state. known is false if none was ever saved.
 func (s *Store) Guard() (h guard.History, groups []*guard.Group, known bool, err error) {
 	h.Hours = map[string]guard.Hour{}
 

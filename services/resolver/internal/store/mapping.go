@@ -13,8 +13,9 @@ import (
 	"bobosync/shared/boltdb"
 )
 
-// ReplaceMapping replaces the mapping: whole, or not at all if it fails. The new one is written beside the other in
-// parts, sorted, and put in force by a last small transaction; a part that ctx or a crash has left behind is dropped the next time.
+// ReplaceMapping replaces the whole mapping, or nothing of it if it fails. The new mapping is staged in parts, in
+// sorted order, and a last small transaction puts it in force. What was staged when ctx ended, or at a crash, is
+// dropped the next time.
 func (s *Store) ReplaceMapping(ctx context.Context, snapshot string, users map[string]string) error {
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		if err := tx.DeleteBucket(stagingBucket); err != nil {
@@ -55,7 +56,7 @@ func (s *Store) ReplaceMapping(ctx context.Context, snapshot string, users map[s
 
 func stage(tx *bbolt.Tx, employees []string, users map[string]string) error {
 	b := tx.Bucket(stagingBucket).Bucket(mappingBucket)
-	b.FillPercent = 0.95 // they come in order
+	b.FillPercent = 0.95 // the keys arrive in order
 	for _, employee := range employees {
 		if err := b.Put([]byte(employee), []byte(users[employee])); err != nil {
 			return fmt.Errorf("write a user: %w", err)

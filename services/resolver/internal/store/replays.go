@@ -21,7 +21,7 @@ func putReplay(b *bbolt.Bucket, r control.ReplayState) error {
 		return fmt.Errorf("write a replay: %w", err)
 	}
 
-	known := b.Stats().KeyN // it does not count what this transaction puts
+	known := b.Stats().KeyN // this does not count what the present transaction puts
 	if b.Get([]byte(r.ID)) == nil {
 		known++
 	}

@@ -8,7 +8,8 @@
 //	guard/group/<id>             guard.Group as JSON
 //	staging/mapping/…            a mapping that is being written and is not in force yet
 //
-// All of it can be had again from the input files and AtHoc, so the file may be deleted while the resolver is down.
+// All of it can be recovered from the input files, AtHoc and the broker, so the file may be deleted while the resolver
+// is down.
 package store
 
 import (
@@ -48,19 +49,19 @@ const (
 	forgottenKey = "forgotten"
 )
 
-// The most keys that one transaction writes. bbolt splits nodes at the commit only, so what a transaction costs grows faster than
-// its keys; and between two of them a shutdown is noticed.
+// The most keys that one transaction writes. bbolt splits nodes only at the commit, so the cost of a transaction grows
+// faster than its number of keys. A shutdown is noticed between two transactions.
 const (
 	workersPart = 20_000
 	usersPart   = 20_000
 )
 
-// Store is the open file. Reads may go on at any time; writes are one after another.
+// Store is the open file. Reads may run at any time; writes run one after another.
 type Store struct {
 	db *boltdb.DB
 }
 
-// Open opens or begins the file at path.
+// Open opens the file at path, or creates it.
 func Open(path string, log *slog.Logger) (*Store, error) {
 	db, err := boltdb.Open(path, schemaVersion, log)
 	if err != nil {
@@ -87,7 +88,7 @@ func Open(path string, log *slog.Logger) (*Store, error) {
 // Close closes the file.
 func (s *Store) Close() error { return s.db.Close() }
 
-// DB is the file itself, for its name and epoch.
+// DB returns the file itself, for its name and epoch.
 func (s *Store) DB() *boltdb.DB { return s.db }
 
 // Recovered reports whether all that this store must know has been read.
@@ -104,7 +105,7 @@ func (s *Store) SetIdentity(stream, identity string) error {
 	return s.db.SetMeta(identityKey+stream, identity)
 }
 
-// HoldOff is until when nothing may be published; zero if that was never set.
+// HoldOff returns until when nothing may be published; zero if that was never set.
 func (s *Store) HoldOff() (time.Time, error) {
 	v, err := s.db.Meta(holdOffKey)
 	if err != nil || v == "" {
@@ -124,7 +125,8 @@ func (s *Store) SetHoldOff(until time.Time) error {
 	return s.db.SetMeta(holdOffKey, until.UTC().Format(time.RFC3339))
 }
 
-// Forgotten is the time of the newest event that was dropped, in Unix seconds; 0 if none was since the files were read again.
+// Forgotten returns the time of the newest event that was dropped, in Unix seconds; 0 if none was dropped since the
+// files were last read again.
 func (s *Store) Forgotten() (int64, error) {
 	v, err := s.db.Meta(forgottenKey)
 	if err != nil || v == "" {
@@ -139,7 +141,7 @@ func (s *Store) Forgotten() (int64, error) {
 	return at, nil
 }
 
-// Forget deletes workers, the newest of whose events is of that time.
+// Forget deletes workers, and stores newest for Forgotten.
 func (s *Store) Forget(employees []string, newest int64) error {
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		b := tx.Bucket(workersBucket)
@@ -158,17 +160,17 @@ func (s *Store) Forget(employees []string, newest int64) error {
 	return nil
 }
 
-// Renew begins another epoch, in which all that is forgotten has to be read again.
+// Renew begins a new epoch, in which all that was forgotten has to be read again.
 func (s *Store) Renew() error {
 	return s.db.Renew(func(tx *bbolt.Tx) error {
 		return errors.Join(boltdb.PutMeta(tx, recoveredKey, ""), boltdb.PutMeta(tx, forgottenKey, ""))
 	})
 }
 
-// Snapshot names the mapping in use; "" if there never was one.
+// Snapshot returns the name of the mapping in force; "" if there never was one.
 func (s *Store) Snapshot() (string, error) { return s.db.Meta(mappingKey) }
 
-// View gives f a consistent view of workers and mapping. It must not outlive f.
+// View calls f with a consistent view of workers and mapping, which must not be used after f has returned.
 func (s *Store) View(f func(View) error) error {
 	return s.db.View(func(tx *bbolt.Tx) error {
 		return f(View{tx.Bucket(workersBucket), tx.Bucket(mappingBucket)})
@@ -205,7 +207,8 @@ func (v View) EachWorker(ctx context.Context, f func(employee string, w latest.W
 	return v.EachWorkerFrom(ctx, "", func(employee string, w latest.Worker) (bool, error) { return true, f(employee, w) })
 }
 
-// EachWorkerFrom calls f for the workers from that id on, in the order of their ids, until f returns false or ctx ends.
+// EachWorkerFrom calls f for the workers from the given id on, in the order of their ids, until f returns false or ctx
+// ends.
 func (v View) EachWorkerFrom(ctx context.Context, from string, f func(employee string, w latest.Worker) (bool, error)) error {
 	c := v.workers.Cursor()
 	for k, data := c.Seek([]byte(from)); k != nil; k, data = c.Next() {
@@ -226,8 +229,8 @@ func (v View) EachWorkerFrom(ctx context.Context, from string, f func(employee s
 	return nil
 }
 
-// EachUser calls f for the employee ids that are mapped, with their usernames, in order and beginning after the given id, until
-// f returns false.
+// EachUser calls f for the mapped employee ids with their usernames, in order, beginning after the given id ("" for the
+// first), until f returns false.
 func (v View) EachUser(after string, f func(employee, user string) bool) {
 	c := v.mapping.Cursor()
 	k, user := c.Seek([]byte(after))
@@ -243,7 +246,7 @@ func (v View) EachUser(after string, f func(employee, user string) bool) {
 type Change struct {
 	// Workers are the workers as they are now.
 	Workers map[string]latest.Worker
-	// Recovered: the store is complete.
+	// Recovered: the store is complete now.
 	Recovered bool
 	// Replay, if not nil, is a replay as it is now.
 	Replay *control.ReplayState
@@ -256,10 +259,11 @@ func (c Change) Empty() bool {
 	return len(c.Workers) == 0 && !c.Recovered && c.Replay == nil && c.Guard == nil
 }
 
-// Save stores a change. When it returns nil, all of the change is on the disk. A change of many workers is written in parts, each as
-// a whole, with what is no worker in the last one; after an error some of them may be stored.
+// Save stores a change. When it returns nil, all of the change is on the disk. A change of many workers is written in
+// parts, each of them atomically, with everything other than workers in the last part. After an error some of the parts
+// may be stored.
 func (s *Store) Save(ctx context.Context, c Change) error {
-	employees := slices.Sorted(maps.Keys(c.Workers)) // bbolt is faster with neighbours
+	employees := slices.Sorted(maps.Keys(c.Workers)) // bbolt is faster with neighbouring keys
 	for {
 		part := employees[:min(len(employees), workersPart)]
 		employees = employees[len(part):]

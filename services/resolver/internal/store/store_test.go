@@ -15,7 +15,7 @@ import (
 	"bobosync/shared/event"
 )
 
-// BenchmarkSave saves 20,000 workers, as a batch does that concerns all of them.
+// BenchmarkSave saves 20,000 workers, as for a batch that affects all of them.
 func BenchmarkSave(b *testing.B) {
 	s, err := Open(filepath.Join(b.TempDir(), "m.db"), slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -74,7 +74,7 @@ func mapped(t *testing.T, s *Store) (string, map[string]string) {
 	return snapshot, users
 }
 
-// TestAMappingIsReplacedWhole: whatever stops it, there is one of the two.
+// TestAMappingIsReplacedWhole: whatever interrupts the replacement, the store holds either the old or the new mapping.
 func TestAMappingIsReplacedWhole(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
@@ -97,7 +97,7 @@ func TestAMappingIsReplacedWhole(t *testing.T) {
 	}
 }
 
-// TestReplacingAMappingIsLinear: in what is allocated and in what is written, as counted by bbolt.
+// TestReplacingAMappingIsLinear: it is, in what is allocated and in what bbolt counts as written.
 func TestReplacingAMappingIsLinear(t *testing.T) {
 	s := fresh(t)
 	cost := func(n int) (bytes, pages float64) {
@@ -125,7 +125,7 @@ func TestReplacingAMappingIsLinear(t *testing.T) {
 	}
 }
 
-// TestALargeChangeStopsInBetween: a shutdown does not wait for all of it, and what is stored is whole workers.
+// TestALargeChangeStopsInBetween: a shutdown does not wait for all of the change, and only whole workers are stored.
 func TestALargeChangeStopsInBetween(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
@@ -156,7 +156,7 @@ func TestALargeChangeStopsInBetween(t *testing.T) {
 	require.Equal(t, workers, got)
 }
 
-// BenchmarkReplaceMapping takes over a mapping, and one that hardly differs from it.
+// BenchmarkReplaceMapping stores a mapping over and over, each time in place of an equal one.
 func BenchmarkReplaceMapping(b *testing.B) {
 	for _, n := range []int{20_000, 200_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

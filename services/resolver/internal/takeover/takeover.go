@@ -21,14 +21,16 @@ import (
 
 // Takeover handles the chunks of mappings.
 type Takeover struct {
-	// session ends with the session. A message's context outlives it by what handlers get to finish, which is far too long here.
+	// session is a context that ends with the session. A message's context outlives the session by the time that
+	// handlers get to finish, which is far too long here.
 	session  context.Context
 	js       jetstream.JetStream
 	roster   *roster.Roster
 	releaser *release.Releaser
 	// reread makes ingest read the files again.
 	reread func(context.Context) error
-	// parts are the chunks of a mapping that is not complete yet, and applied is the last sequence of the one in force.
+	// parts has the chunks of a mapping that is not complete yet; applied is the stream sequence of the last chunk of
+	// the mapping in force.
 	parts   mapping.Assembler
 	applied uint64
 	// mapped is closed when there is a mapping.
@@ -45,7 +47,7 @@ func New(
 	return t
 }
 
-// Mapped is closed when there is a mapping.
+// Mapped returns a channel that is closed when there is a mapping.
 func (t *Takeover) Mapped() <-chan struct{} { return t.mapped }
 
 func (t *Takeover) openIfMapped() {
@@ -64,7 +66,7 @@ func (t *Takeover) Handle(msg *message.Message) error {
 
 	t.roster.Lock()
 	defer t.roster.Unlock()
-	defer t.openIfMapped() // also if it is in force and what follows from it is not published yet
+	defer t.openIfMapped() // also if the mapping is in force, but what follows from it could not be published yet
 
 	for _, item := range batch.Items {
 		if err := t.take(ctx, item); err != nil {
@@ -83,7 +85,7 @@ func (t *Takeover) take(ctx context.Context, item *bus.Item) error {
 	}
 
 	if item.Sequence <= t.applied {
-		return nil // it was redelivered, and a newer mapping is in force
+		return nil // it was redelivered, and this mapping or a newer one is in force
 	}
 
 	users := t.parts.Add(chunk)
@@ -112,8 +114,8 @@ func (t *Takeover) take(ctx context.Context, item *bus.Item) error {
 	return nil
 }
 
-// apply replaces the mapping by a whole new one, and sends the status of the workers whom it concerns. As with
-// entries, it is saved first.
+// apply puts a complete new mapping in force, and sends the status of the workers whom it affects. As with entries,
+// what was learnt is saved first.
 func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[string]string) error {
 	r, before := t.roster, t.roster.Mapping()
 	added, changed, removed := before.Difference(next)
@@ -130,13 +132,13 @@ func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[str
 		return fmt.Errorf("compare the mapping with the workers: %w", err)
 	}
 
-	if forgotten { // first: once the mapping is in force, nobody knows any more who is new in it
+	if forgotten { // first: once the mapping is in force, nothing shows any more who is new in it
 		if err := t.reread(ctx); err != nil {
 			return err
 		}
 	}
 
-	// A worker who is marked though the mapping is not stored is resolved again, with the previous mapping.
+	// If the mapping then cannot be stored, the workers who are marked are resolved again with the previous mapping.
 	if err := r.Save(ctx, change); err != nil {
 		return err
 	}
@@ -158,10 +160,11 @@ func (t *Takeover) apply(ctx context.Context, next *mapping.Index, users map[str
 	return nil
 }
 
-// compare adds the workers whom a new mapping concerns, as they are with it. A call that got no answer may still overwrite what is sent for
-// the worker who has its user from now on, so that worker is resent as well when AtHoc cannot be working on it any more.
+// compare adds to workers those whom a new mapping affects, as they are with it. A call that got no answer may still
+// overwrite what is sent for the worker to whom its user now belongs. That worker is therefore resent as well, once
+// AtHoc can no longer be working on the call.
 func compare(ctx context.Context, v store.View, before, next *mapping.Index, workers map[string]latest.Worker) error {
-	late := map[string]int64{} // by worker, until when a call for the user may be under way
+	late := map[string]int64{} // by worker, until when (in Unix seconds) a call for the user may be under way
 
 	err := v.EachWorker(ctx, func(employee string, w latest.Worker) error {
 		for _, user := range usersInDoubt(w, before.User(employee)) {
@@ -197,8 +200,8 @@ func compare(ctx context.Context, v store.View, before, next *mapping.Index, wor
 	return nil
 }
 
-// usersInDoubt are the users for whom a call may be under way that got no answer: the one that the worker was mapped to, and the one that
-// the last update went to.
+// usersInDoubt returns the users for whom a call that got no answer may be under way: the user whom the worker was
+// mapped to, and the user whom the last update went to.
 func usersInDoubt(w latest.Worker, mapped string) []string {
 	switch {
 	case w.InDoubt == 0:
@@ -210,12 +213,12 @@ func usersInDoubt(w latest.Worker, mapped string) []string {
 	}
 }
 
-// remap marks a worker unresolved if the new mapping names another user than the previous one, or than the last update went to, and
-// reports whether it did. AtHoc's last answer then no longer counts: the user may have been another worker's meanwhile, and hold that
-// worker's status.
+// remap marks a worker unresolved if the new mapping names another user than the previous one, or than the last update
+// went to, and reports whether it did. If the user is another than in the previous mapping, AtHoc's last answer no
+// longer counts: the user may have been another worker's meanwhile, and hold that worker's status.
 func remap(w *latest.Worker, before, user string) bool {
 	if user == "" || !w.Known() {
-		return false // no user to send to, or nothing to send: all that is known is a call without an answer, or a rejected event
+		return false // no user to send to; or nothing to send, since only a call without an answer or a rejected event is known
 	}
 
 	another := topology.NormalUsername(before) != topology.NormalUsername(user)

@@ -19,8 +19,8 @@ import (
 	"bobosync/shared/mapping"
 )
 
-// TestFilesAreReadAgainWhateverFails: a worker who was forgotten gets a user, and to have the files read again fails at first. It is not
-// forgotten that they have to be.
+// TestFilesAreReadAgainWhateverFails: a worker who was forgotten gets a user, and having the files read again fails at
+// first. That they must be read again is not forgotten.
 func TestFilesAreReadAgainWhateverFails(t *testing.T) {
 	t.Parallel()
 

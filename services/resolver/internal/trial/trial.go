@@ -1,4 +1,4 @@
-// Package trial finds out what bookings would do, without doing it: the decisions are those of package latest, on copies.
+// Package trial finds out what bookings would do, without doing it: package latest decides, on copies.
 package trial
 
 import (
@@ -12,7 +12,7 @@ import (
 	"bobosync/shared/event"
 )
 
-// Try answers a request. It takes the roster's lock for moments only, to ask the guard, and so blocks nobody.
+// Try answers a request. It takes the roster's lock only for moments, to ask the guard, and so blocks nobody.
 func Try(r *roster.Roster, req control.TryRequest) (control.TryAnswer, error) {
 	var answer control.TryAnswer
 	if len(req.Entries) > control.MaxTryEntries {
@@ -56,14 +56,15 @@ func Try(r *roster.Roster, req control.TryRequest) (control.TryAnswer, error) {
 	return answer, err
 }
 
-// clearing is the kind of change now if duty is cleared for its age. From which feed the file would come is not known.
+// clearing returns the kind of change that clearing duty for its age would be now. From which feed the file would come
+// is unknown.
 func clearing(r *roster.Roster, now time.Time) guard.Kind {
 	r.Lock()
 	defer r.Unlock()
 	return r.Holds.Guard.Clearing("", now)
 }
 
-// judge asks the guard about changes, which it does not count.
+// judge asks the guard about changes, without counting them.
 func judge(r *roster.Roster, now time.Time, changes guard.Counts) *control.TryGuard {
 	r.Lock()
 	defer r.Unlock()
@@ -96,7 +97,7 @@ const (
 	off
 )
 
-// decided is what was decided about a booking: the update that it leads to, if any, and its worker as before that.
+// decided is the decision about a booking: the update that it leads to, if any, and its worker as it was before that.
 type decided struct {
 	consequence
 	update *event.Update

@@ -19,7 +19,7 @@ func booked(hoursAgo int, on bool) event.Entry {
 	return event.Entry{Row: 2, Employee: "1", On: on, At: noon.Add(-time.Duration(hoursAgo) * time.Hour).Unix()}
 }
 
-// holds is a worker of whom AtHoc has confirmed a booking.
+// holds returns a worker for whom AtHoc has confirmed a booking.
 func holds(hoursAgo int, on bool) latest.Worker {
 	e := booked(hoursAgo, on)
 	v := e.Version(1)
@@ -52,7 +52,7 @@ func TestWhatABookingWouldDo(t *testing.T) {
 	}
 }
 
-// TestTheSameContentOnceMore: rows that are known change nothing.
+// TestTheSameContentOnceMore checks that rows that are known already change nothing.
 func TestTheSameContentOnceMore(t *testing.T) {
 	w := holds(1, true)
 	require.Equal(t, unchanged, decide(w, booked(1, true), "before", "jo", noon, rules).consequence)

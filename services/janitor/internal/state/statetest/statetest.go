@@ -1,4 +1,4 @@
-// Package statetest gives tests a state that lies in memory.
+// Package statetest provides tests with a state in memory.
 package statetest
 
 import (
@@ -8,7 +8,7 @@ import (
 	"bobosync/services/janitor/internal/state"
 )
 
-// Fake is a state.Entry that lies in memory, and can be out of reach. Its fields are for tests to set.
+// Fake is a state.Entry in memory. Its fields are for tests to set; Err makes it unreachable.
 type Fake struct {
 	mu       sync.Mutex
 	Value    []byte
