@@ -137,7 +137,7 @@ fuzz: ## fuzz each parser for FUZZTIME (20s)
 	    echo "fuzz $$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done); done
 
 .PHONY: fmt
-fmt: $(LINT) ## format the code
+fmt: $(LINT) ## format the code, with a blank line where a step ends
 	@for m in $(MODULES); do (cd $$m && $(LINT) fmt ./... && $(LINT) run --enable-only wsl_v5 --fix ./...); done
 
 .PHONY: check
@@ -223,7 +223,7 @@ check-deploy: ## check compose files, Kubernetes manifests and systemd units
 check-alerts: $(PROMTOOL) ## check and test alert rules and dashboard with promtool (which takes minutes to build the first time)
 	$(PROMTOOL) check rules deploy/prometheus/bobosync.rules.yaml
 	$(PROMTOOL) test rules deploy/prometheus/bobosync.rules.test.yaml
-	PROMTOOL=$(PROMTOOL) go test -count=1 ./deploy/check -run 'Queries|Alert|Dashboard'
+	PROMTOOL=$(PROMTOOL) go test $(TESTFLAGS) -count=1 ./deploy/check -run 'Queries|Alert|Dashboard'
 
 .PHONY: test-containers
 test-containers: ## run the images with the compose files and faults, judged by the auditor (starts an engine if it can)
