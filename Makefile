@@ -2,9 +2,9 @@
 
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 RELEASE    ?= bin/release
-# A file with the owner's key: what is handed out is signed with it (deploy/sign).
+# A file with the owner's key: everything that is handed out is signed with it (deploy/sign).
 SIGNING_KEY ?=
-# Those whose tests take longest come first.
+# The modules whose tests take longest come first.
 MODULES    := services/ingest services/resolver services/publisher deploy cmd services/janitor services/console shared cmd/athocsim docs e2e
 TOOLS      := $(CURDIR)/.tools
 LINT       := $(TOOLS)/golangci-lint-2.15.0
@@ -39,15 +39,15 @@ TRY        := BOBOSYNC_VERSION=$(VERSION) $(COMPOSE) --env-file deploy/try.env -
 GOBUILD    := go build -ldflags '-s -w -X bobosync/shared/program.Version=$(VERSION)'
 PROGRAMS   := ./services/ingest/cmd/ingest ./services/resolver/cmd/resolver ./services/publisher/cmd/publisher \
               ./services/janitor/cmd/janitor ./services/console/cmd/console ./cmd/bobosync ./cmd/athocsim ./cmd/demo
-# What is run but not handed out.
+# Programs that are run but not handed out.
 OTHERS     := ./cmd/bobosync/operator ./deploy/images/... ./deploy/nats/cmd/... ./deploy/release ./e2e/cmd/...
 
 SHELL      := /bin/bash
-# One set of flags for all but the tests with the race detector, so that each package is compiled once. grpcnotrace leaves out a part of
-# the OTLP exporter's gRPC that nothing here uses: nearly half of what it adds.
+# One set of flags for everything except the tests with the race detector, so that each package is compiled once. grpcnotrace leaves out a
+# part of the OTLP exporter's gRPC that nothing here uses: nearly half of what the exporter adds.
 export GOFLAGS := -buildvcs=false -trimpath -tags=grpcnotrace
 export CGO_ENABLED := 0
-# The race detector's programs wait for a second at their end, for reports that are late; a twentieth of it is enough where no goroutine is left.
+# A program with the race detector waits for a second when it ends, for late reports; a twentieth of that is enough if no goroutine is left.
 RACE       := GORACE=atexit_sleep_ms=50 CGO_ENABLED=1 go test -race
 
 .DEFAULT_GOAL := help
@@ -69,7 +69,7 @@ run: build ## run all services in one process, with the settings of .env
 demo: build ## show the pipeline working against a simulated AtHoc
 	bin/demo
 
-# Tests mostly wait, so that more of them run at once than there are processors. Those of the whole take the programs as they were built.
+# Tests mostly wait, so more of them run at once than there are processors. The tests of the whole system use the programs as they were built.
 .PHONY: test
 test: build ## run all tests but the longest, with the race detector; those of the whole come last
 	$(RACE) -shuffle=on $(TESTFLAGS) -p 3 -parallel 4 -timeout 15m $(patsubst %,./%/...,$(filter-out e2e,$(MODULES)))
@@ -165,7 +165,7 @@ vet: ## go vet, with the workspace and each module alone
 lint: $(LINT) ## golangci-lint over all modules
 	@for m in $(MODULES); do (cd $$m && $(LINT) run --allow-parallel-runners ./...) || exit 1; done
 
-# What only tests reach stands in .ci/unreachable, with the reason.
+# Code that only tests reach is listed in .ci/unreachable, with the reason.
 .PHONY: deadcode
 deadcode: $(DEADCODE) ## fail if there is code that no program reaches
 	@bad=$$($(DEADCODE) -filter '^bobosync/(cmd/bobosync|deploy|services|shared)' $(PROGRAMS) $(OTHERS) | \
@@ -214,7 +214,7 @@ push-images: ## make the images and push them (REGISTRY=registry.example.org/bob
 release: ## make archives for each system, with checksums and bills of materials, of a tagged version (VERSION=v1.2.3 SIGNING_KEY=release.key)
 	go run ./deploy/release -version "$(VERSION)" -created $(CREATED) -out $(RELEASE) -key "$(SIGNING_KEY)"
 
-# The cache of tests does not know files outside of the module.
+# Go's cache of test results does not know about files outside the module.
 .PHONY: check-deploy
 check-deploy: ## check compose files, Kubernetes manifests and systemd units
 	go test -count=1 ./deploy/check/...
@@ -258,13 +258,13 @@ try-down: ## end make try, and delete what it kept
 clean: ## remove what was built
 	rm -rf bin
 
-# Its module cannot be installed by name, since it excludes some modules; it can be built where it lies.
+# The module of docker compose cannot be installed by name, since it excludes some modules; it can be built where it was downloaded to.
 $(COMPOSE_TOOL):
 	@mkdir -p $(TOOLS)
 	cd "$$(cd /tmp && GOFLAGS= go mod download -json $(COMPOSE_PKG)@v2.40.3 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')" && \
 	  GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X $(COMPOSE_PKG)/internal.Version=v2.40.3' -o $@ ./cmd
 
-# Nor can this one, since it replaces one. Without service discovery it needs no cloud's libraries.
+# Nor can promtool's module, since it replaces a module. Without service discovery, promtool needs no cloud provider's libraries.
 $(PROMTOOL):
 	@mkdir -p $(TOOLS)
 	cd "$$(cd /tmp && GOFLAGS= go mod download -json $(PROM_PKG)@v0.313.5 | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')" && \
