@@ -10,7 +10,6 @@ import (
 	"reflect"
 	"strings"
 	"text/tabwriter"
-	"unicode/utf8"
 )
 
 // Raw is the program's own text, such as a colour, that a [Printer] writes unchanged.
@@ -183,6 +182,6 @@ func (e escaping) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// hidden reports whether a character of a JSON text must be escaped. The control characters below 0x80 need not be:
-// encoding/json escapes them within strings, and those that are left end its lines.
-func hidden(r rune) bool { return r >= utf8.RuneSelf && !visible(r) }
+// hidden reports whether a character of a JSON text must be escaped. The control characters below the blank need not be:
+// encoding/json escapes them within strings, and those that are left end its lines. It leaves DEL as it is.
+func hidden(r rune) bool { return r > ' ' && !visible(r) }

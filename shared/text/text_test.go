@@ -114,7 +114,7 @@ func TestErrorsAreLines(t *testing.T) {
 func TestJSONStaysWhatItIs(t *testing.T) {
 	t.Parallel()
 
-	want := map[string]string{"name": "a\u202e\u200b\n\x1b\U000e0041<é>"}
+	want := map[string]string{"name": "a\u202e\u200b\n\x1b\x7f\U000e0041<é>"}
 	var out bytes.Buffer
 	require.NoError(t, text.JSON(&out, want))
 	require.Equal(t, strings.ReplaceAll(out.String(), "\n", ""), text.Clean(strings.ReplaceAll(out.String(), "\n", "")))
