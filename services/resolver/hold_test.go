@@ -527,8 +527,8 @@ func (b *bench) again() {
 	b.file("held", 3, all(5, 40, false)...)
 }
 
-// TestADecisionIsCarriedOutAfterACrash: the process ended after the decision was saved, before anything or when only
-// some of it was carried out.
+// TestADecisionIsCarriedOutAfterACrash: the process ended after the decision was saved, before anything of it was
+// carried out.
 func TestADecisionIsCarriedOutAfterACrash(t *testing.T) {
 	t.Parallel()
 
@@ -836,8 +836,8 @@ func TestKilledAtAnyStepOfAHold(t *testing.T) {
 				return slices.ContainsFunc(list().Decided, func(g control.HeldGroup) bool { return g.Decision == outcome })
 			}
 
-			// order approves the first hold with more than one member, except for worker 5 if it has six; or it rejects
-			// the first hold with one member.
+			// order approves every hold with more than one member, except for worker 5 if it has six; or it rejects
+			// every hold with one member.
 			order := func(approve bool) {
 				for _, g := range list().Held {
 					set, err := control.Ask[control.HeldSet](t.Context(), b.conn.NC, topology.Resolver, control.HeldShow, control.HeldRequest{ID: g.ID})

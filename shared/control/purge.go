@@ -5,8 +5,8 @@ import "time"
 // Purge is ingest's endpoint for the janitor: it takes a PurgeRequest and answers with a PurgeAnswer.
 const Purge = "purge"
 
-// PurgeRequest asks ingest to delete what is old. A zero time leaves that part out. Whatever is asked for, files that
-// were finished less than AUTO_CLEANUP_HOURS and a day ago are not touched.
+// PurgeRequest asks ingest to delete what is old. A zero time leaves that part out. Whatever is asked for, neither
+// files nor records are touched if the file was finished less than AUTO_CLEANUP_HOURS and a day ago.
 type PurgeRequest struct {
 	// FilesBefore: processed files that were finished before this time are deleted, and the outcomes of their single
 	// rows forgotten.

@@ -152,7 +152,7 @@ func (g *register) order(ctx context.Context, e Endpoint, r micro.Request) ([]by
 		what.Error = failure.Error()
 	}
 
-	// The order was carried out, so its result is recorded even if the service has to stop now.
+	// The order was given, so its result is recorded even if the service has to stop now.
 	if _, err := g.log.Append(context.WithoutCancel(ctx), result, what); err != nil && failure == nil {
 		return nil, fmt.Errorf("the order was given, but what came of it cannot be recorded in the audit: %w", err)
 	}

@@ -48,7 +48,7 @@ type Entries struct {
 	V int `json:"v"`
 	// File is the file's id: the SHA-256 of its content, in lower-case hex.
 	File string `json:"file"`
-	// Feed is the feed that the file came from; empty if there is only one, or if it is no longer known.
+	// Feed is the feed that the file came from; empty if it is that of CSV_DIRECTORY, or if it is no longer known.
 	Feed string `json:"feed,omitempty"`
 	// Sequence is the file's position in the order of reading; see Version.Sequence.
 	Sequence int64 `json:"order"`

@@ -23,7 +23,7 @@ const (
 	rejectedShare, unusualTimes = 0.5, 5
 	// minUnusual is the share below which nothing is unusual.
 	minUnusual = 0.1
-	// unusualShare is the share of a file's rows above which it is unusual that their workers have no AtHoc user, or
+	// unusualShare is the share of a file's rows from which on it is unusual that their workers have no AtHoc user, or
 	// that AtHoc does not accept their users.
 	unusualShare = 0.5
 	// vanished is ingest's name for rows of a file that was removed or changed before they had an outcome.

@@ -333,7 +333,7 @@ func jobFindings(f Facts) (all []Finding) {
 		}
 
 		for _, d := range s.Jobs {
-			if d.Failures == 0 || d.Off || d.Name == control.JobMapping && s.Held != nil { // reported already
+			if d.Failures == 0 || d.Off || d.Name == control.JobMapping && s.Held != nil { // a held mapping is reported already
 				continue
 			}
 

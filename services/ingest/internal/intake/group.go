@@ -444,7 +444,7 @@ func (g *Group) storeWindow(tx *ledger.Tx, w *window) ([]*message.Message, *ledg
 	case w.last && f.Status == ledger.Reading:
 		finished, err = g.complete(tx, r, f, w.lines)
 	case begun:
-		if r.Copy != nil && f.Status == ledger.Done && !f.Keep { // the mover may have just moved it
+		if r.Copy != nil && f.Status == ledger.Done && !f.Keep { // the mover may have just moved it, and begin noted the copy again
 			finished = f
 		}
 

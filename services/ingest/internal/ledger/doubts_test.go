@@ -35,7 +35,7 @@ func TestDoubtfulFiles(t *testing.T) {
 	}
 }
 
-// TestDoubtsEnd checks that doubts end after a day or with the record, and that they are the same after a restart.
+// TestDoubtsFollowTheLedger checks that doubts end after a day or with the record, and that their number is bounded.
 func TestDoubtsFollowTheLedger(t *testing.T) {
 	t.Parallel()
 

@@ -65,7 +65,7 @@ type Config struct {
 }
 
 // Purge deletes old processed files and old records, or does a part of that. It continues where the last request of the
-// same origin ended. If a directory does not answer, Purge returns a refusal instead of waiting: otherwise the session
+// same origin ended. If a directory does not answer, Purge returns a refusal after a while: otherwise the session
 // with the broker could not end, nor the next one begin.
 func (p *Purger) Purge(ctx context.Context, req control.PurgeRequest) (control.PurgeAnswer, error) {
 	type outcome struct {

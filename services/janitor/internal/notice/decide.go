@@ -114,7 +114,8 @@ type State struct {
 	Text  string        `json:"text,omitempty"`
 	// Changes are the times within the last hour at which the level changed, at most 100.
 	Changes []time.Time `json:"changes,omitempty"`
-	// Notified is the level that people were last notified of, and NotifiedAt is when that was.
+	// Notified is the level that people are taken to know of; it falls with the level without a notice. NotifiedAt is
+	// when it was last marked as notified.
 	Notified   verdict.Level `json:"told"`
 	NotifiedAt time.Time     `json:"told_at,omitzero"`
 	// UnwellSince is the start of the bad period that people know of; zero if there is none. Meanwhile counts, by

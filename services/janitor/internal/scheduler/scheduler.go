@@ -149,7 +149,8 @@ func (s *Scheduler) begin(name string, run *periodic.Run, began time.Time) (stri
 	return id, err
 }
 
-// endEntry ends the journal entry of a run. If the run has none, endEntry makes one, unless the run had nothing to do.
+// endEntry ends the journal entry of a run. If the run has none, endEntry makes one, unless the run of a job that runs
+// often had nothing to do and did not fail.
 func (s *Scheduler) endEntry(job Job, run *periodic.Run, began time.Time, res periodic.Result, failure error) {
 	end := journal.Result{
 		Outcome: res.Outcome, Counts: res.Counts, Text: res.Text, Again: run.Again && failure != nil && !job.Shared(run),

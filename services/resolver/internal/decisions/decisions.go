@@ -92,7 +92,7 @@ func (d *Decider) persons(g *guard.Group) ([]person, error) {
 	return all, err
 }
 
-// List describes all holds without naming anybody.
+// List describes all holds without naming their members.
 func (d *Decider) List(context.Context, control.Nothing) (control.HeldAnswer, error) {
 	r := d.roster
 	r.Lock()

@@ -41,7 +41,7 @@ func (s *State) refresh() {
 	s.facts.Store(f)
 }
 
-// Describe describes a hold without naming anybody.
+// Describe describes a hold without naming its members.
 func (s *State) Describe(g *guard.Group) control.HeldGroup {
 	d := control.HeldGroup{
 		ID: g.ID, Kind: string(g.Kind), Since: g.Since, Last: g.Last, Users: s.Members.Count(g.ID) + len(g.Users),

@@ -85,8 +85,8 @@ func (p *Replayer) Begin(ctx context.Context, req control.ReplayRequest) (contro
 	return state, nil
 }
 
-// Forecast returns what a replay would send, and marks no worker. A choice by entries has no forecast, since reading
-// them takes long.
+// Forecast returns what a replay would send, and marks no worker. A choice by EntriesSince has no forecast, since
+// reading those entries takes long.
 func (p *Replayer) Forecast(ctx context.Context, req control.ReplayRequest) (control.ReplayState, error) {
 	if req.DryRun || !req.EntriesSince.IsZero() {
 		return control.ReplayState{}, nil
